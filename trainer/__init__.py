@@ -1,0 +1,1 @@
+"""From an archive of chest radiographs to an honestly measured classifier."""

@@ -1,0 +1,25 @@
+"""The one exception whose message is meant for the user: one line that says what to do next."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is one line and contains the fix.
+
+    Commands print it without a traceback and exit with status 1; library callers can catch it.
+    """
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Turns a `UserError` into one line on stderr and exit status 1, and Ctrl-C into status 130."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

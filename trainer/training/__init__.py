@@ -1,0 +1,1 @@
+"""Everything that makes a model: batches, augmentation, networks, the loop. Needs TensorFlow."""
