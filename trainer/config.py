@@ -1,0 +1,130 @@
+"""Every setting of a training run: its name, default, range and help text, once.
+
+The flags of `python -m trainer.main` are made from these fields, and a workdir's config.json is one of these written down.
+"""
+
+import dataclasses
+import difflib
+from typing import Any
+
+from trainer.errors import UserError
+
+MODELS = ("cnn", "seed_cnn", "compact")
+
+# What a model trains with where the user does not say otherwise (fields that default to None below).
+RECIPES: dict[str, dict[str, Any]] = {
+    "cnn": {"image_size": 500, "optimizer": "adam", "learning_rate": 1e-3, "schedule": "cosine", "weight_decay": 0.0},
+    "seed_cnn": {"image_size": 500, "optimizer": "adam", "learning_rate": 1e-3, "schedule": "constant", "weight_decay": 0.0},
+    "compact": {"image_size": 256, "optimizer": "adamw", "learning_rate": 2e-3, "schedule": "cosine", "weight_decay": 1e-2},
+}
+
+
+def setting(default: Any, help: str, **limits: Any) -> Any:
+    """Declares one field: its default, its help text, and its limits (`choices`, `low`, `high`, `above`, `part_of_result`)."""
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The settings of one run. Frozen: a workdir holds exactly one.
+
+    Raises:
+      UserError: a value is outside its limits (the message names the flag and the limits).
+    """
+
+    dataset: str = setting("auto", "Which prepared set: covid_xray, phantom (synthetic), or auto (covid_xray where it is prepared, "
+                           "given or downloadable, else phantom).", choices=("auto", "covid_xray", "phantom"))
+    data_dir: str | None = setting(None, "Where prepared sets are kept. Default: $TFDS_DATA_DIR, else ~/tensorflow_datasets.",
+                                   part_of_result=False)
+    manual_dir: str | None = setting(None, "The radiographs: a folder with Train/ and Test/ at any depth, or the zip as Kaggle "
+                                     "serves it.", part_of_result=False)
+    phantom_train: int = setting(256, "How many synthetic training images to draw.", low=8)
+    phantom_test: int = setting(64, "How many synthetic test images to draw.", low=4)
+    workdir: str | None = setting(None, "Where everything of this run goes; the same workdir resumes. Default: a new folder under "
+                                  "runs/.", part_of_result=False)
+    model: str = setting("cnn", "cnn: the reference's shape made fast and stable; seed_cnn: the reference to the letter; compact: a "
+                         "small residual network.", choices=MODELS)
+    image_size: int | None = setting(None, "Side of the square the network sees, in pixels. Default: the model's own (500; compact "
+                                     "256).", low=32, high=2000)
+    dropout: float = setting(0.5, "Share of features dropped before the dense layers.", low=0.0, high=0.95)
+    epochs: int = setting(13, "Passes over the training split.", low=1)
+    batch_size: int = setting(16, "Images a step, over all replicas together.", low=1)
+    optimizer: str | None = setting(None, "Default: the model's own (adam; compact adamw).", choices=("adam", "adamw"))
+    learning_rate: float | None = setting(None, "Peak rate. Default: the model's own (1e-3; compact 2e-3).", above=0.0)
+    schedule: str | None = setting(None, "constant, or cosine to zero. Default: the model's own (cosine; seed_cnn constant).",
+                                   choices=("constant", "cosine"))
+    warmup_epochs: float = setting(1.0, "Epochs over which a cosine schedule rises to its peak.", low=0.0)
+    weight_decay: float | None = setting(None, "Decoupled weight decay of adamw. Default: the model's own.", low=0.0)
+    label_smoothing: float = setting(0.0, "Share of the target spread over all classes.", low=0.0, high=0.5)
+    class_weights: bool = setting(False, "Weigh each example by the inverse frequency of its class.")
+    clip_norm: float = setting(0.0, "Clip the gradient to this global norm; 0 for never.", low=0.0)
+    precision: str = setting("float32", "Arithmetic of the network; weights stay float32.",
+                             choices=("float32", "mixed_bfloat16", "mixed_float16", "float64"))
+    validation_fraction: float = setting(0.15, "Share of Train held out, by group, to choose the checkpoint; 0 for none.",
+                                         low=0.0, high=0.5)
+    select: str = setting("best", "Which weights are kept: best (lowest validation loss) or last.", choices=("best", "last"))
+    patience: int = setting(0, "Stop after this many epochs without a lower validation loss; 0 for never.", low=0)
+    horizontal_flip: bool = setting(True, "Mirror half of the training images.")
+    shear: float = setting(0.2, "Largest shear angle, in degrees.", low=0.0, high=45.0)
+    zoom: float = setting(0.2, "Largest zoom, as a fraction, drawn for each axis by itself.", low=0.0, high=0.9)
+    shift: float = setting(0.0, "Largest shift, as a fraction of the side.", low=0.0, high=0.5)
+    rotation: float = setting(0.0, "Largest rotation, in degrees.", low=0.0, high=180.0)
+    brightness: float = setting(0.0, "Largest change of brightness, as a fraction of the full range.", low=0.0, high=1.0)
+    contrast: float = setting(0.0, "Largest change of contrast, as a fraction.", low=0.0, high=0.9)
+    seed: int = setting(0, "The one seed: split, initial weights, order, augmentation and dropout follow from it.", low=0,
+                        high=2**31 - 1)
+    strategy: str = setting("mirrored", "mirrored: one replica a device (tf.distribute.MirroredStrategy); one_device: the first "
+                            "device only.", choices=("mirrored", "one_device"), part_of_result=False)
+    logical_devices: int = setting(0, "Split the CPU into this many logical devices, to try replicas out; 0 for none.", low=0,
+                                   high=64, part_of_result=False)
+    checkpoint_every_steps: int = setting(0, "Steps between checkpoints; 0 for one an epoch.", low=0, part_of_result=False)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
+
+
+def resolved(config: TrainConfig) -> TrainConfig:
+    """Fills the fields left to the model (None) from its recipe."""
+    recipe = {name: value for name, value in RECIPES[config.model].items() if getattr(config, name) is None}
+    return dataclasses.replace(config, **recipe)
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """The settings as plain values, in the order of declaration."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: dict[str, Any]) -> TrainConfig:
+    """Rebuilds a configuration written by `to_dict`.
+
+    Raises:
+      UserError: a name is not a setting (the nearest one is suggested) or a value is outside its limits.
+    """
+    known = [field.name for field in dataclasses.fields(TrainConfig)]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UserError(f"'{name}' is not a setting" + (f"; did you mean '{near[0]}'?" if near else "") + ".")
+    return TrainConfig(**values)
+
+
+def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """The settings that decide the result and differ, each as 'name: old → new'. Places and layouts do not count."""
+    names = [field.name for field in dataclasses.fields(TrainConfig) if field.metadata.get("part_of_result", True)]
+    return [f"{name}: {getattr(old, name)} → {getattr(new, name)}" for name in names
+            if getattr(old, name) != getattr(new, name)]
+
+
+def _check(field: dataclasses.Field, value: Any) -> None:
+    limits = field.metadata
+    if value is None:
+        return
+    if "choices" in limits and value not in limits["choices"]:
+        raise UserError(f"--{field.name}={value}: choose one of {', '.join(limits['choices'])}.")
+    if "low" in limits and not value >= limits["low"]:
+        raise UserError(f"--{field.name}={value}: give {limits['low']} or more.")
+    if "above" in limits and not value > limits["above"]:
+        raise UserError(f"--{field.name}={value}: give more than {limits['above']:g}.")
+    if "high" in limits and not value <= limits["high"]:
+        raise UserError(f"--{field.name}={value}: give {limits['high']} or less.")

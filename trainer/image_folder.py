@@ -1,0 +1,189 @@
+"""Finds a classified set of radiographs in a folder: splits, classes, patients, and a fingerprint of it all.
+
+The tree looked for is SPLIT/CLASS/files, in any case and at any depth; beside the splits may lie `groups.csv` (filename,
+patient and any further columns) and `exclude.txt` (filenames to leave out on purpose, one a line).
+"""
+
+import csv
+import dataclasses
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from trainer.errors import UserError
+from trainer.radiograph import EXTENSIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One file of a set.
+
+    Attributes:
+      filename: SPLIT/CLASS/name with the canonical names of split and class.
+      path: where it lies.
+      label: the class's name.
+      group: the patient, else the filename itself.
+      columns: further columns of groups.csv.
+    """
+
+    filename: str
+    path: Path
+    label: str
+    group: str
+    columns: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFolder:
+    """A set found on disk.
+
+    Attributes:
+      root: the folder that holds the splits.
+      splits: canonical split name → entries, sorted by filename.
+      remarks: what a user may want to know, one line each.
+      fingerprint: SHA-256 over names, sizes, groups.csv and exclude.txt.
+    """
+
+    root: Path
+    splits: Mapping[str, Sequence[Entry]]
+    remarks: Sequence[str]
+    fingerprint: str
+
+
+def find(folder: Path, splits: Sequence[str], classes: Sequence[str]) -> ImageFolder:
+    """Finds the set below (or at) a folder.
+
+    Args:
+      folder: the root of the set, or any folder above it.
+      splits, classes: the canonical names looked for; case, spaces and hyphens do not matter.
+
+    Raises:
+      UserError: no such tree, several, a class without images, or an exclusion that names no file.
+    """
+    root, split_folders = _find_root(folder, splits)
+    groups, excluded = _read_groups(root), _read_excluded(root)
+    entries, passed_over, sizes, used = {}, 0, [], set()
+    for split in splits:
+        class_folders = _children(split_folders[split], classes)
+        entries[split] = []
+        for name in classes:
+            found, other = _images(class_folders.get(name), f"{split}/{name}")
+            kept = [(filename, path) for filename, path in found if filename.lower() not in excluded]
+            used |= {filename.lower() for filename, _ in found} & excluded
+            passed_over += other
+            if not kept:
+                raise UserError(f"{split_folders[split]} has no images of class {name}; put them into a folder {name}/ there.")
+            sizes += [f"{filename}\0{path.stat().st_size}" for filename, path in kept]
+            entries[split] += [_entry(filename, path, name, groups) for filename, path in kept]
+        entries[split].sort(key=lambda entry: entry.filename)
+    if unknown := sorted(excluded - used):
+        raise UserError(f"{root / 'exclude.txt'} names files that are not there ({', '.join(unknown[:3])}); correct it.")
+    remarks = _remarks(entries, groups, passed_over, len(excluded))
+    return ImageFolder(root, entries, remarks, _fingerprint(sizes, root))
+
+
+def _find_root(folder: Path, splits: Sequence[str]) -> tuple[Path, dict[str, Path]]:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give the folder that holds {' and '.join(f'{split}/' for split in splits)}.")
+    for level in _levels(folder):
+        found = [(place, _children(place, splits)) for place in level]
+        complete = [(place, children) for place, children in found if len(children) == len(splits)]
+        if len(complete) > 1:
+            raise UserError(f"{folder} holds several sets ({', '.join(str(place) for place, _ in complete[:3])}); give one.")
+        if complete:
+            return complete[0]
+        if partial := [(place, children) for place, children in found if children and place == folder]:
+            missing = [split for split in splits if split not in partial[0][1]]
+            raise UserError(f"{folder} has no folder {' or '.join(missing)}; it needs {' and '.join(splits)} side by side.")
+    raise UserError(f"{folder} holds no folder with {' and '.join(splits)} side by side; give the one that does.")
+
+
+def _levels(folder: Path) -> Iterator[list[Path]]:
+    level = [folder]
+    while level:
+        yield level
+        level = sorted(child for place in level for child in place.iterdir() if child.is_dir() and not _hidden(child))
+
+
+def _children(place: Path, names: Sequence[str]) -> dict[str, Path]:
+    canonical = {_plain(name): name for name in names}
+    return {canonical[_plain(child.name)]: child for child in sorted(place.iterdir())
+            if child.is_dir() and _plain(child.name) in canonical}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name == "__MACOSX"
+
+
+def _images(folder: Path | None, prefix: str) -> tuple[list[tuple[str, Path]], int]:
+    """([(filename, path)], how many other files lie there)."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
+    inside = [(path.relative_to(folder), path) for path in files]
+    # DICOM files often have no extension, so a bare name is tried too.
+    wanted = [(f"{prefix}/{place.as_posix()}", path) for place, path in inside
+              if path.suffix.lower() in {*EXTENSIONS, ""} and not any(part.startswith((".", "__MACOSX")) for part in place.parts)]
+    return wanted, len(files) - len(wanted)
+
+
+def _entry(filename: str, path: Path, label: str, groups: dict[str, dict[str, str]]) -> Entry:
+    row = _row_of(filename, groups)
+    columns = {key: value for key, value in row.items() if key not in ("filename", "patient")}
+    return Entry(filename, path, label, row.get("patient") or filename, columns)
+
+
+def _row_of(filename: str, groups: dict[str, dict[str, str]]) -> dict[str, str]:
+    parts = filename.lower().split("/")
+    return next((groups[key] for start in range(3) if (key := "/".join(parts[start:])) in groups), {})
+
+
+def _read_groups(root: Path) -> dict[str, dict[str, str]]:
+    path = _beside(root, "groups.csv")
+    if path is None:
+        return {}
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as CSV ({error}); save it as UTF-8 CSV.") from error
+    if rows and not {"filename", "patient"} <= set(rows[0]):
+        raise UserError(f"{path} needs the columns filename and patient; it has {', '.join(map(str, rows[0]))}.")
+    return {row["filename"].replace("\\", "/").strip().lower(): {key: value or "" for key, value in row.items() if key}
+            for row in rows}
+
+
+def _read_excluded(root: Path) -> set[str]:
+    path = _beside(root, "exclude.txt")
+    lines = path.read_text(encoding="utf-8-sig").splitlines() if path else []
+    return {line.strip().replace("\\", "/").lower() for line in lines if line.strip() and not line.startswith("#")}
+
+
+def _beside(root: Path, name: str) -> Path | None:
+    return next((place / name for place in (root, root.parent) if (place / name).is_file()), None)
+
+
+def _remarks(entries: dict[str, list[Entry]], groups: dict, passed_over: int, excluded: int) -> list[str]:
+    named = [_row_of(entry.filename, groups).get("filename") for split in entries.values() for entry in split]
+    without, unused = named.count(None), len(groups) - len({name for name in named if name is not None})
+    said = []
+    if groups and without:
+        said.append(f"{without} images have no row in groups.csv; each counts as a patient of its own")
+    if unused > 0:
+        said.append(f"{unused} rows of groups.csv name no image of the set")
+    if passed_over:
+        said.append(f"{passed_over} files that are not PNG, JPEG or DICOM were passed over")
+    if excluded:
+        said.append(f"{excluded} images were left out as exclude.txt asks")
+    return said
+
+
+def _fingerprint(sizes: list[str], root: Path) -> str:
+    digest = hashlib.sha256("\n".join(sorted(sizes)).encode())
+    for name in ("groups.csv", "exclude.txt"):
+        path = _beside(root, name)
+        digest.update(b"\0" + name.encode() + b"\0" + (path.read_bytes() if path else b""))
+    return digest.hexdigest()

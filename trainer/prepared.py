@@ -1,0 +1,155 @@
+"""Finds, prepares and opens a data set, and says which one it is. Builders are loaded by file path.
+
+Loading by path keeps `import datasets` free: pip's package of that name, if there is one, does not get in the way.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from trainer.errors import UserError
+
+_FOLDER = Path(__file__).resolve().parents[1] / "datasets"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A data set that is ready to be read.
+
+    Attributes:
+      name: covid_xray or phantom.
+      builder: the prepared tfds.core.DatasetBuilder, with splits train and test.
+      synthetic: whether its images are drawn.
+      class_names: in label order.
+      positive_class: the class that sensitivity speaks of, for sets of two classes.
+      fingerprint: what tells it apart: name, config, version, source_fingerprint, images a split.
+      reason: one line: which set this is and why it was chosen.
+    """
+
+    name: str
+    builder: Any
+    synthetic: bool
+    class_names: tuple[str, ...]
+    positive_class: str | None
+    fingerprint: dict[str, Any]
+    reason: str
+
+
+def open_dataset(
+    name: str = "auto", data_dir: str | None = None, manual_dir: str | None = None, phantom_train: int = 256,
+    phantom_test: int = 64, config_name: str = "gray500"
+) -> Prepared:
+    """Opens a data set, preparing it first where needed.
+
+    Args:
+      name: covid_xray; phantom; or auto: covid_xray where it is prepared, given or downloadable, else phantom.
+      data_dir: where prepared sets are kept; default $TFDS_DATA_DIR, else ~/tensorflow_datasets, as TFDS itself has it.
+      manual_dir: a folder or zip with the radiographs.
+      phantom_train, phantom_test: how many synthetic images to draw.
+      config_name: of covid_xray: gray500 or original.
+
+    Raises:
+      UserError: no data, damaged data, a data_dir that cannot be written, or a prepared set made from other files.
+    """
+    place = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    if name == "phantom":
+        if manual_dir:
+            raise UserError("--manual_dir goes with --dataset=covid_xray; the phantom set is drawn.")
+        return _phantom(place, phantom_train, phantom_test, "Data: phantom, SYNTHETIC radiographs, as asked.")
+    try:
+        return _covid_xray(place, manual_dir, config_name)
+    except UserError as error:
+        if name == "covid_xray" or manual_dir:
+            raise
+        why = str(error).split(" Download it by hand")[0]
+    reason = (f"Data: phantom, SYNTHETIC radiographs, drawn because no real ones were found ({why}) "
+              "For real ones add --manual_dir=FOLDER_OR_ZIP (see datasets/covid_xray/README.md).")
+    print(f"\n*** SYNTHETIC DATA ***\n{reason}\n", file=sys.stderr, flush=True)
+    return _phantom(place, phantom_train, phantom_test, reason)
+
+
+def load_builder_module(name: str) -> ModuleType:
+    """Loads datasets/NAME/NAME_dataset_builder.py by its path; a second call gives the same module."""
+    module_name = f"{name}_dataset_builder"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    path = _FOLDER / name / f"{module_name}.py"
+    if not path.exists():
+        raise UserError(f"{path} is missing; install from a checkout with 'pip install -e .'.")
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _covid_xray(place: Path, manual_dir: str | None, config_name: str) -> Prepared:
+    module = load_builder_module("covid_xray")
+    builder = _make(module, place, config_name)
+    if manual_dir and not Path(manual_dir).expanduser().exists():
+        raise UserError(f"--manual_dir={manual_dir} does not exist; give the folder or the zip. {module.EXPECTED_TREE}")
+    manual = Path(manual_dir).expanduser().resolve() if manual_dir else None
+    if builder.is_prepared():
+        if manual:
+            _check_made_from(builder, module.find_source(manual, place / "downloads"), manual)
+        return _opened(builder, f"Data: covid_xray, prepared in {builder.data_path}.")
+    _prepare(builder, place, manual)
+    return _opened(builder, f"Data: covid_xray, prepared now from {manual or 'Kaggle'} in {builder.data_path}.")
+
+
+def _phantom(place: Path, train: int, test: int, reason: str) -> Prepared:
+    module = load_builder_module("phantom")
+    builder = _make(module, place, module.config_of(train, test))
+    if not builder.is_prepared():
+        _prepare(builder, place, None)
+    return _opened(builder, reason)
+
+
+def _make(module: ModuleType, place: Path, config: Any) -> Any:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        return module.Builder(data_dir=str(place), config=config)
+    except OSError as error:
+        raise UserError(f"cannot use {place} ({error.strerror or error}); give a --data_dir you can write to.") from error
+
+
+def _prepare(builder: Any, place: Path, manual: Path | None) -> None:
+    import tensorflow_datasets as tfds
+
+    settings = tfds.download.DownloadConfig(manual_dir=str(manual) if manual else None, try_download_gcs=False)
+    try:
+        builder.download_and_prepare(download_dir=str(place / "downloads"), download_config=settings,
+                                     file_format="tfrecord")
+    except Exception as error:
+        if meant := _user_error_in(error):
+            raise UserError(str(meant)) from error
+        if isinstance(error, OSError):
+            raise UserError(f"cannot prepare the set in {place} ({error.strerror or error}); free space or give another "
+                            "--data_dir.") from error
+        raise
+
+
+def _user_error_in(error: BaseException | None) -> UserError | None:
+    """TFDS wraps what a builder raises; the message for the user is somewhere in the chain."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _check_made_from(builder: Any, found: Any, manual: Path) -> None:
+    if builder.info.metadata["source_fingerprint"] != found.fingerprint:
+        raise UserError(f"{builder.data_path} was prepared from other files than those in {manual}; remove it to prepare anew, "
+                        "give another --data_dir, or leave --manual_dir out to use what is prepared.")
+
+
+def _opened(builder: Any, reason: str) -> Prepared:
+    info = builder.info
+    fingerprint = {"name": builder.name, "config": builder.builder_config.name, "version": str(builder.version),
+                   "source_fingerprint": info.metadata["source_fingerprint"],
+                   "images": {name: split.num_examples for name, split in sorted(info.splits.items())}}
+    return Prepared(builder.name, builder, bool(info.metadata["synthetic"]), tuple(info.features["label"].names),
+                    info.metadata["positive_class"], fingerprint, reason)

@@ -1,0 +1,102 @@
+"""One training step and one prediction, as TensorFlow functions over a strategy."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainer.config import TrainConfig
+from trainer.training import input_pipeline, layers
+
+
+def make_optimizer(config: TrainConfig, steps: int, steps_an_epoch: float) -> keras.optimizers.Optimizer:
+    """Builds the optimizer and its schedule for a run of `steps` steps.
+
+    The cosine schedule rises linearly for `warmup_epochs` and falls to zero at the last step (Loshchilov & Hutter 2017).
+    """
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        warmup = float(min(round(config.warmup_epochs * steps_an_epoch), steps - 1))
+        # Float counts: ints raise a dtype error inside CosineDecay's warm-up branch.
+        rate = keras.optimizers.schedules.CosineDecay(0.0 if warmup else rate, steps - warmup, 0.0,
+                                                      warmup_target=rate if warmup else None, warmup_steps=warmup)
+    if config.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    else:
+        optimizer = keras.optimizers.Adam(rate)
+    return keras.optimizers.LossScaleOptimizer(optimizer) if config.precision == "mixed_float16" else optimizer
+
+
+def class_weights(labels: np.ndarray, classes: int, used: bool) -> tf.Tensor:
+    """The weight of each class, [classes] float32: inverse to its frequency with a mean of 1 over the images, or all ones."""
+    counts = np.bincount(labels, minlength=classes)
+    weights = len(labels) / (classes * np.maximum(counts, 1)) if used else np.ones(classes)
+    return tf.constant(weights, tf.float32)
+
+
+def make_train_step(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strategy, config: TrainConfig,
+    weights: tf.Tensor,
+) -> Callable:
+    """Builds the function that takes one dealt batch and updates the weights.
+
+    Returns:
+      batch → (loss, accuracy, gradient norm), scalars over the global batch, before the update.
+    """
+    classes = model.output["logits"].shape[-1]
+    replicas = strategy.num_replicas_in_sync
+    scales_loss = config.precision == "mixed_float16"
+
+    def losses_of(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        targets = tf.one_hot(labels, classes, dtype=logits.dtype)
+        targets = targets * (1.0 - config.label_smoothing) + config.label_smoothing / classes
+        losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+        return losses * tf.cast(tf.gather(weights, labels), logits.dtype)
+
+    def on_replica(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        with layers.example_seeds(batch["noise_seed"]), tf.GradientTape() as tape:
+            logits = model(batch["image"], training=True)["logits"]
+            loss = tf.reduce_sum(losses_of(batch["label"], logits)) / config.batch_size
+            scaled = optimizer.scale_loss(loss) if scales_loss else loss
+        gradients = tape.gradient(scaled, model.trainable_variables)
+        gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)
+        scale = tf.convert_to_tensor(optimizer.dynamic_scale) if scales_loss else 1.0
+        norm = tf.linalg.global_norm(gradients)
+        if config.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm * scale, use_norm=norm)
+        # The optimizer adds up over replicas once more; the sum is in already, so that clipping sees all of it.
+        optimizer.apply_gradients(zip([g / replicas for g in gradients], model.trainable_variables, strict=True))
+        right = tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), batch["label"]), tf.float32))
+        return loss, right / config.batch_size, norm / scale / replicas
+
+    @tf.function
+    def step(batch: dict) -> tuple[tf.Tensor, ...]:
+        return tuple(strategy.reduce("sum", part, axis=None) for part in strategy.run(on_replica, (batch,)))
+
+    return step
+
+
+def make_predict(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Builds the function that predicts a set held in memory, every image once.
+
+    Returns:
+      images [n, side, side, 1] uint8 → probabilities [n, classes] float64, rows summing to 1.
+    """
+    @tf.function
+    def forward(images: tf.Tensor) -> tf.Tensor:
+        return model(images, training=False)["logits"]
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        classes = model.output["logits"].shape[-1]
+        parts = [forward(tf.constant(batch)).numpy()[:real].astype(np.float64)
+                 for batch, real in input_pipeline.evaluation_batches(images, batch_size)]
+        return _softmax(np.concatenate(parts)) if parts else np.zeros((0, classes))
+
+    return predict
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
