@@ -3,14 +3,14 @@
 python -m trainer.main --epochs=13
 """
 
-import os
 from collections.abc import Sequence
 
-from absl import app
+from absl import app, flags
 
-from trainer import errors, flags_from_config
+from trainer import errors, flags_from_config, quiet
 
 flags_from_config.define()
+flags.adopt_module_key_flags(flags_from_config)  # --help lists them.
 
 
 def main(argv: Sequence[str]) -> None:
@@ -18,8 +18,8 @@ def main(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             raise errors.UserError(f"'{argv[1]}' is not a flag; settings are given as --name=value, see --help.")
         config = flags_from_config.parsed()
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        from trainer.training import loop  # TensorFlow loads only when there is work to do.
+        quiet.start_tensorflow()  # Only now: --help must not wait for it.
+        from trainer.training import loop
 
         print(loop.train_and_evaluate(config))
 

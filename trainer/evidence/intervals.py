@@ -77,7 +77,7 @@ def proportion(hits: np.ndarray, groups: np.ndarray, seed: int = 0) -> Estimate:
         low, high = wilson(hits.sum(), n)
     else:
         low, high = bootstrap(lambda weights: np.average(hits, weights=weights), groups, seed)
-        if low == high:  # No group errs: resampling cannot see what was never drawn; count each group once.
+        if high - low < 1e-9:  # No group errs: resampling cannot see what was never drawn; count each group once.
             low, high = wilson(share * len(names), len(names))
     return Estimate(share, low, high, n, len(names))
 

@@ -75,7 +75,8 @@ def _auc_interval(value: float, positive: np.ndarray, score: np.ndarray, groups:
         return sk.roc_auc_score(positive, score, sample_weight=weights)
 
     low, high = intervals.bootstrap(area, groups)
-    return (low, high) if low < high else intervals.auc_score_interval(value, *counts)
+    # At an area of 1 no resample can show an error: count each group once instead.
+    return intervals.auc_score_interval(value, *counts) if high - low < 1e-9 else (low, high)
 
 
 def _recall(right: np.ndarray, among: np.ndarray, groups: np.ndarray) -> Estimate:

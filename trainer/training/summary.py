@@ -11,12 +11,12 @@ import tensorflow as tf
 from trainer import workdir
 from trainer.config import TrainConfig
 from trainer.evidence import figures, metrics
+from trainer.evidence.intervals import Estimate
 from trainer.prepared import Prepared
 from trainer.training import augment, input_pipeline, models
 from trainer.workdir import Workdir
 
 PREPARED_SIDE = 500  # Builders write squares of this side; the saved model takes them.
-_SCORES = ("accuracy", "loss", "roc_auc", "sensitivity", "specificity")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +40,10 @@ class Result:
             lines.append("SYNTHETIC DATA: drawn, not radiographs of people; these scores say nothing about patients.")
         for name in ("train", "validation", "test"):
             found = self.metrics.get(name, {})
-            shown = [f"{key} {_shown(found[key])}" for key in _SCORES if key in found]
-            shown += [f"{key} {_shown(value)}" for key, value in found.items() if key not in _SCORES]
+            shown = [f"{key} {Estimate(**value)}" for key, value in found.items()]
             if shown:
-                n = found["accuracy"]["n"], found["accuracy"]["groups"]
-                lines.append(f"{name:<10} " + "  ".join(shown) + f"  ({n[0]} images, {n[1]} groups)")
+                count = found["accuracy"]
+                lines.append(f"{name} ({count['n']} images, {count['groups']} groups): " + "  ".join(shown))
         lines.append(f"everything lies in {self.workdir.path}: metrics.json, figures/, predictions/, model/, events/")
         lines.append(f"next: tensorboard --logdir={self.workdir.path / 'events'}")
         return "\n".join(lines)

@@ -1,0 +1,104 @@
+"""Packages synthetic radiographs, drawn here and now: the embedded default, and a test bench with known truth.
+
+tfds build datasets/phantom
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+from PIL import Image
+
+from trainer import phantom
+
+_SIDE = 500
+_FIRST_TEST_INDEX = 1_000_000  # Far off, so that more training images never change the test images.
+_DRAWERS = 2
+_AHEAD = 8
+_PNG_LEVEL = 1
+
+
+@dataclasses.dataclass
+class PhantomConfig(tfds.core.BuilderConfig):
+    """How many images of each split are drawn, and from which seed."""
+
+    train_examples: int = 256
+    test_examples: int = 64
+    seed: int = 0
+
+
+def config_of(train_examples: int, test_examples: int) -> PhantomConfig:
+    """The configuration with these numbers; the default one where they are its own."""
+    default = Builder.BUILDER_CONFIGS[0]
+    if (train_examples, test_examples) == (default.train_examples, default.test_examples):
+        return default
+    return PhantomConfig(name=f"gray500_{train_examples}_{test_examples}", train_examples=train_examples,
+                         test_examples=test_examples, description="Other numbers of images.")
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """Synthetic frontal chest radiographs with lung and lesion masks."""
+
+    pkg_dir_path = epath.Path(__file__).parent  # Also where the module was loaded by its path, outside a package.
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "Initial release."}
+    BUILDER_CONFIGS = [PhantomConfig(name="gray500", description="256 to train, 64 to test.")]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config = self.builder_config
+        recipe = f"phantom {phantom.GENERATOR_VERSION} {config.train_examples} {config.test_examples} {config.seed}"
+        square = tfds.features.Image(shape=(_SIDE, _SIDE, 1), dtype=np.uint8, encoding_format="png")
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict({
+                "image": square, "lung_mask": square, "lesion_mask": square,
+                "label": tfds.features.ClassLabel(names=list(phantom.CLASSES)),
+                "filename": tfds.features.Text(), "sha256": tfds.features.Text(), "format": tfds.features.Text(),
+                "width": np.int32, "height": np.int32, "channels": np.int32, "bit_depth": np.int32, "byte_size": np.int64,
+                "group": tfds.features.Text(), "columns": tfds.features.Text(),
+            }),
+            supervised_keys=("image", "label"),
+            metadata=tfds.core.MetadataDict(source_fingerprint=hashlib.sha256(recipe.encode()).hexdigest(), synthetic=True,
+                                            positive_class="opacities"),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        del dl_manager  # Nothing is downloaded.
+        config = self.builder_config
+        return {"train": self._generate_examples("train", 0, config.train_examples),
+                "test": self._generate_examples("test", _FIRST_TEST_INDEX, config.test_examples)}
+
+    def _generate_examples(self, split: str, first: int, count: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        seed = self.builder_config.seed
+        with concurrent.futures.ThreadPoolExecutor(_DRAWERS) as drawers:
+            waiting: collections.deque = collections.deque()
+            for number in range(count + _AHEAD):
+                if number < count:
+                    waiting.append(drawers.submit(_example, seed, first + number, f"{split}/{number:06d}"))
+                if number >= _AHEAD and waiting:
+                    example = waiting.popleft().result()
+                    yield example["filename"], example
+
+
+def _example(seed: int, index: int, filename: str) -> dict[str, Any]:
+    drawn = phantom.draw(seed, index, phantom.label_of(seed, index), _SIDE)
+    return {
+        "image": _png(drawn.image), "lung_mask": _png(drawn.lung_mask), "lesion_mask": _png(drawn.lesion_mask),
+        "label": phantom.CLASSES[drawn.label], "filename": filename, "group": filename, "columns": "{}",
+        "sha256": hashlib.sha256(drawn.image.tobytes()).hexdigest(), "format": "PNG",
+        # There is no file, so its header is the same for all and tells nothing.
+        "width": _SIDE, "height": _SIDE, "channels": 1, "bit_depth": 8, "byte_size": _SIDE * _SIDE}
+
+
+def _png(pixels: np.ndarray) -> io.BytesIO:
+    levels = pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, "PNG", compress_level=_PNG_LEVEL)
+    file.seek(0)
+    return file
