@@ -62,8 +62,11 @@ def auc_score_interval(auc: float, positives: int, negatives: int) -> tuple[floa
             1 + balanced * (1 - area) / (2 - area) + balanced * area / (1 + area))
         return abs(auc - area) - _Z * np.sqrt(variance)
 
-    low = 0.0 if auc <= 0.0 else optimize.brentq(excess, 1e-12, auc) if excess(1e-12) > 0 else 0.0
-    high = 1.0 if auc >= 1.0 else optimize.brentq(excess, auc, 1 - 1e-12) if excess(1 - 1e-12) > 0 else 1.0
+    # The variance is 0 at 0 and 1, where the excess is 0 too: look for the crossing beside them.
+    least, most = 1e-12, 1 - 1e-12
+    middle = min(max(auc, least), most)
+    low = optimize.brentq(excess, least, middle) if excess(least) > 0 > excess(middle) else 0.0
+    high = optimize.brentq(excess, middle, most) if excess(most) > 0 > excess(middle) else 1.0
     return float(low), float(high)
 
 

@@ -8,6 +8,7 @@ import keras
 from keras import layers
 
 from trainer.config import TrainConfig
+from trainer.errors import UserError
 from trainer.training.layers import Resample, StatelessDropout
 
 
@@ -16,10 +17,16 @@ def build(config: TrainConfig, classes: int) -> keras.Model:
 
     Returns:
       A model from [batch, image_size, image_size, 1] (0..255) to a dict: logits and probabilities, [batch, classes] float32.
+
+    Raises:
+      UserError: the square is too small for the network's poolings.
     """
     image = keras.Input((config.image_size, config.image_size, 1), name="image")
     x = layers.Rescaling(1.0 / 255.0, name="rescale")(image)
-    x = {"cnn": cnn, "seed_cnn": seed_cnn, "compact": compact}[config.model](x, config.dropout)
+    try:
+        x = {"cnn": cnn, "seed_cnn": seed_cnn, "compact": compact}[config.model](x, config.dropout)
+    except ValueError as error:
+        raise UserError(f"--image_size={config.image_size} is too small for --model={config.model}; give a larger one.") from error
     head = "float64" if config.precision == "float64" else "float32"
     logits = layers.Dense(classes, name="logits", dtype=head)(x)
     probabilities = layers.Softmax(name="probabilities", dtype=head)(logits)

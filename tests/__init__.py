@@ -1,0 +1,1 @@
+"""The tests: fast ones by default, slow and browser ones marked."""

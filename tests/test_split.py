@@ -1,0 +1,55 @@
+"""The validation cut: whole groups, every class's share, the same for one seed."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.errors import UserError
+from trainer.training.split import train_and_validation
+
+
+def patients(rng: np.random.Generator, classes: int, each: int) -> tuple[np.ndarray, np.ndarray]:
+    labels, groups = [], []
+    for label in range(classes):
+        for patient in range(each):
+            count = int(rng.integers(1, 6))
+            labels += [label] * count
+            groups += [f"{label}-{patient}"] * count
+    order = rng.permutation(len(labels))
+    return np.array(labels)[order], np.array(groups)[order]
+
+
+@given(st.integers(0, 10_000), st.integers(2, 4), st.floats(0.05, 0.5))
+def test_no_group_is_on_both_sides_and_classes_keep_their_share(seed, classes, fraction):
+    labels, groups = patients(np.random.default_rng(seed), classes, 30)
+    train, validation = train_and_validation(labels, groups, fraction, seed)
+    assert sorted([*train, *validation]) == list(range(len(labels)))
+    assert not set(groups[train]) & set(groups[validation])
+    for label in range(classes):
+        share = (labels[validation] == label).sum() / (labels == label).sum()
+        assert abs(share - fraction) < 0.08
+    again = train_and_validation(labels, groups, fraction, seed)[1]
+    np.testing.assert_array_equal(again, validation)
+
+
+def test_other_seeds_give_other_cuts():
+    labels, groups = patients(np.random.default_rng(1), 2, 40)
+    assert not np.array_equal(train_and_validation(labels, groups, 0.15, 1)[1], train_and_validation(labels, groups, 0.15, 2)[1])
+
+
+def test_a_group_with_images_of_two_classes_stays_whole():
+    labels = np.array([0, 1, 1, 0, 0, 1, 0, 1, 0, 1, 0, 1])
+    groups = np.array(["a", "a", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j"])
+    train, validation = train_and_validation(labels, groups, 0.3, 0)
+    assert not set(groups[train]) & set(groups[validation])
+
+
+def test_a_fraction_of_zero_holds_nothing_out():
+    train, validation = train_and_validation(np.array([0, 1]), np.array(["a", "b"]), 0.0, 0)
+    assert len(train) == 2 and len(validation) == 0
+
+
+def test_a_class_of_one_patient_cannot_be_cut():
+    with pytest.raises(UserError, match="--validation_fraction=0"):
+        train_and_validation(np.array([0, 0, 1, 1]), np.array(["a", "b", "c", "c"]), 0.3, 0)
