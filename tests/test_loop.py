@@ -113,7 +113,8 @@ def test_other_settings_are_refused_and_nothing_is_overwritten(finished, config)
 
 
 def test_without_a_validation_part_the_last_epoch_is_kept(config, tmp_path):
-    found = loop.train_and_evaluate(dataclasses.replace(config, workdir=str(tmp_path / "run"), validation_fraction=0.0, epochs=1))
+    config = dataclasses.replace(config, workdir=str(tmp_path / "run"), validation_fraction=0.0, epochs=1)
+    found = loop.train_and_evaluate(config)
     assert found.metrics["best_epoch"] is None and "validation" not in found.metrics
     assert found.metrics["train"]["accuracy"]["n"] == 26
 

@@ -6,6 +6,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
@@ -30,15 +31,15 @@ def unpack(archive: Path, below: Path) -> Path:
       The folder, named by the archive's size, time and name.
 
     Raises:
-      UserError: not a zip, damaged, too large, or with entries that reach outside the folder, are links or are encrypted.
+      UserError: not a zip, damaged, too large, or with entries that reach outside the folder, are links or are encrypted;
+        or there is no room for it.
     """
     state = archive.stat()
     key = hashlib.sha256(f"{archive.resolve()}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()[:16]
     target = below / f"{archive.stem}_{key}"
     if target.is_dir():
         return target
-    below.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix="unpacking_", dir=below))
+    partial = _folder_in(below)
     try:
         with zipfile.ZipFile(archive) as opened:
             entries = [entry for entry in opened.infolist() if not entry.is_dir()]
@@ -46,11 +47,23 @@ def unpack(archive: Path, below: Path) -> Path:
             for entry in tqdm(entries, f"unpacking {archive.name}", unit=" files", leave=False, delay=2, disable=None):
                 _write(opened, entry, partial)
         os.replace(partial, target)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{archive} is not a zip that can be unpacked ({error}); download it again.") from error
+    except OSError as error:
+        if not target.is_dir():  # Else another process has just unpacked the same archive.
+            raise UserError(f"{archive} cannot be unpacked below {below} ({error.strerror or error}); make room, or unpack "
+                            "it yourself and give the folder.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def _folder_in(below: Path) -> Path:
+    try:
+        below.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="unpacking_", dir=below))
+    except OSError as error:
+        raise UserError(f"cannot write to {below} ({error.strerror or error}); give another --data_dir.") from error
 
 
 def _check(entries: list[zipfile.ZipInfo], archive: Path) -> None:
@@ -60,7 +73,7 @@ def _check(entries: list[zipfile.ZipInfo], archive: Path) -> None:
                         "trust it, and give the folder.")
     for entry in entries:
         place = PurePosixPath(entry.filename.replace("\\", "/"))
-        if place.is_absolute() or ".." in place.parts or ":" in place.parts[0]:
+        if place.is_absolute() or not place.parts or ".." in place.parts or ":" in place.parts[0]:
             raise UserError(f"{archive} holds an entry that reaches outside its folder ({entry.filename!r}); do not use it.")
         if stat.S_ISLNK(entry.external_attr >> 16):
             raise UserError(f"{archive} holds a link ({entry.filename!r}); do not use it.")

@@ -32,20 +32,20 @@ class TrainConfig:
       UserError: a value is outside its limits (the message names the flag and the limits).
     """
 
-    dataset: str = setting("auto", "Which prepared set: covid_xray, phantom (synthetic), or auto (covid_xray where it is prepared, "
-                           "given or downloadable, else phantom).", choices=("auto", "covid_xray", "phantom"))
+    dataset: str = setting("auto", "Which prepared set: covid_xray, phantom (synthetic), or auto (covid_xray where it is "
+                           "prepared, given or downloadable, else phantom).", choices=("auto", "covid_xray", "phantom"))
     data_dir: str | None = setting(None, "Where prepared sets are kept. Default: $TFDS_DATA_DIR, else ~/tensorflow_datasets.",
                                    part_of_result=False)
     manual_dir: str | None = setting(None, "The radiographs: a folder with Train/ and Test/ at any depth, or the zip as Kaggle "
                                      "serves it.", part_of_result=False)
     phantom_train: int = setting(256, "How many synthetic training images to draw.", low=8)
     phantom_test: int = setting(64, "How many synthetic test images to draw.", low=4)
-    workdir: str | None = setting(None, "Where everything of this run goes; the same workdir resumes. Default: a new folder under "
-                                  "runs/.", part_of_result=False)
-    model: str = setting("cnn", "cnn: the reference's shape made fast and stable; seed_cnn: the reference to the letter; compact: a "
-                         "small residual network.", choices=MODELS)
-    image_size: int | None = setting(None, "Side of the square the network sees, in pixels. Default: the model's own (500; compact "
-                                     "256).", low=32, high=2000)
+    workdir: str | None = setting(None, "Where everything of this run goes; the same workdir resumes. Default: a new folder "
+                                  "under runs/.", part_of_result=False)
+    model: str = setting("cnn", "cnn: the reference's shape made fast and stable; seed_cnn: the reference to the letter; "
+                         "compact: a small residual network.", choices=MODELS)
+    image_size: int | None = setting(None, "Side of the square the network sees, in pixels. Default: the model's own (500; "
+                                     "compact 256).", low=32, high=2000)
     dropout: float = setting(0.5, "Share of features dropped before the dense layers.", low=0.0, high=0.95)
     epochs: int = setting(13, "Passes over the training split.", low=1)
     batch_size: int = setting(16, "Images a step, over all replicas together.", low=1)
@@ -73,8 +73,8 @@ class TrainConfig:
     contrast: float = setting(0.0, "Largest change of contrast, as a fraction.", low=0.0, high=0.9)
     seed: int = setting(0, "The one seed: split, initial weights, order, augmentation and dropout follow from it.", low=0,
                         high=2**31 - 1)
-    strategy: str = setting("mirrored", "mirrored: one replica a device (tf.distribute.MirroredStrategy); one_device: the first "
-                            "device only.", choices=("mirrored", "one_device"), part_of_result=False)
+    strategy: str = setting("mirrored", "mirrored: one replica a device (tf.distribute.MirroredStrategy); one_device: the "
+                            "first device only.", choices=("mirrored", "one_device"), part_of_result=False)
     logical_devices: int = setting(0, "Split the CPU into this many logical devices, to try replicas out; 0 for none.", low=0,
                                    high=64, part_of_result=False)
     checkpoint_every_steps: int = setting(0, "Steps between checkpoints; 0 for one an epoch.", low=0, part_of_result=False)

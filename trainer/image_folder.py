@@ -85,7 +85,7 @@ def find(folder: Path, splits: Sequence[str], classes: Sequence[str]) -> ImageFo
 
 def _find_root(folder: Path, splits: Sequence[str]) -> tuple[Path, dict[str, Path]]:
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give the folder that holds {' and '.join(f'{split}/' for split in splits)}.")
+        raise UserError(f"{folder} is not a folder; give the one that holds {' and '.join(splits)}.")
     for level in _levels(folder):
         found = [(place, _children(place, splits)) for place in level]
         complete = [(place, children) for place, children in found if len(children) == len(splits)]
@@ -126,7 +126,7 @@ def _images(folder: Path | None, prefix: str) -> tuple[list[tuple[str, Path]], i
     inside = [(path.relative_to(folder), path) for path in files]
     # DICOM files often have no extension, so a bare name is tried too.
     wanted = [(f"{prefix}/{place.as_posix()}", path) for place, path in inside
-              if path.suffix.lower() in {*EXTENSIONS, ""} and not any(part.startswith((".", "__MACOSX")) for part in place.parts)]
+              if path.suffix.lower() in {*EXTENSIONS, ""} and not any(map(_hidden, [place, *place.parents[:-1]]))]
     return wanted, len(files) - len(wanted)
 
 

@@ -210,7 +210,8 @@ def _branch(pen, rng: np.random.Generator, unit: float, place: np.ndarray, angle
     while width > 0.7:
         angle += rng.normal(0.0, 0.16)
         end = place + 0.075 * np.array([outward * np.cos(angle), np.sin(angle)])
-        pen.line([*((place + 1.0) * unit), *((end + 1.0) * unit)], fill=int(min(255, 70 + 42 * width)), width=max(1, round(width)))
+        points = [*((place + 1.0) * unit), *((end + 1.0) * unit)]
+        pen.line(points, fill=int(min(255, 70 + 42 * width)), width=max(1, round(width)))
         if rng.random() < 0.45 and width > 1.3:
             _branch(pen, rng, unit, end, angle + rng.choice([-0.6, 0.6]), outward, width * 0.6)
         place, width = end, width * 0.80

@@ -5,6 +5,7 @@ tfds build datasets/covid_xray --manual_dir=FOLDER_OR_ZIP
 
 import collections
 import concurrent.futures
+import dataclasses
 import io
 import itertools
 import json
@@ -44,7 +45,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Give the folder or zip as --manual_dir, or nothing to download it; {EXPECTED_TREE}"
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name="gray500", description="One channel, stretched to 500x500, 8 bits."),
-        tfds.core.BuilderConfig(name="original", description="The file's bytes untouched; a DICOM enters as PNG, without tags."),
+        tfds.core.BuilderConfig(name="original", description="The file's bytes untouched; a DICOM as PNG, without tags."),
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -75,10 +76,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
             for entry, (picture, header) in _in_order(readers, encode, entries):
                 yield entry.filename, {
-                    **picture, "label": entry.label, "filename": entry.filename, "group": entry.group,
-                    "columns": json.dumps(dict(entry.columns), sort_keys=True), "sha256": header.sha256, "format": header.format,
-                    "width": header.width, "height": header.height, "channels": header.channels,
-                    "bit_depth": header.bit_depth, "byte_size": header.byte_size}
+                    **picture, **dataclasses.asdict(header), "label": entry.label, "filename": entry.filename,
+                    "group": entry.group, "columns": json.dumps(dict(entry.columns), sort_keys=True)}
 
 
 def find_source(manual: Path | None, download_dir: Path) -> image_folder.ImageFolder:
@@ -114,6 +113,8 @@ def _manual_path(dl_manager: tfds.download.DownloadManager) -> Path | None:
         manual = Path(dl_manager.manual_dir)
     except AssertionError:
         return None
+    except NotADirectoryError:
+        return Path(dl_manager._manual_dir)  # A zip: TFDS wants to list a folder, and offers no other way to ask.
     is_default = manual == Path(dl_manager.download_dir) / "manual"
     return None if is_default and not any(manual.iterdir()) else manual
 

@@ -7,9 +7,9 @@ import numpy as np
 from sklearn import metrics as sk
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen first)
+from matplotlib import pyplot as plt
 
-from trainer.evidence.intervals import Estimate  # noqa: E402
+from trainer.evidence.intervals import Estimate
 
 _COLOURS = {"train": "#0072b2", "validation": "#d55e00", "test": "#009e73"}  # Okabe & Ito 2008: safe for colour-blind eyes.
 

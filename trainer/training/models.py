@@ -26,7 +26,7 @@ def build(config: TrainConfig, classes: int) -> keras.Model:
     try:
         x = {"cnn": cnn, "seed_cnn": seed_cnn, "compact": compact}[config.model](x, config.dropout)
     except ValueError as error:
-        raise UserError(f"--image_size={config.image_size} is too small for --model={config.model}; give a larger one.") from error
+        raise UserError(f"--image_size={config.image_size} is too small for {config.model}; give a larger one.") from error
     head = "float64" if config.precision == "float64" else "float32"
     logits = layers.Dense(classes, name="logits", dtype=head)(x)
     probabilities = layers.Softmax(name="probabilities", dtype=head)(logits)
