@@ -1,8 +1,16 @@
 # make train | test | test-all | lint | lock | clean. The first call sets up .venv; BUILD.md says more.
-PYTHON ?= python3
-ARGS ?=
+#
+# make train ARGS='--model=compact'     more flags for the command
+# make setup PYTHON=python3.12          another Python
+
+# The first that is recent enough and not too new: TensorFlow's dependencies have no wheels for Python 3.14 yet.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+    $$name -c '$(FITS)' >/dev/null 2>&1 && echo $$name && exit; done; echo python3)
 BIN := .venv/bin
 STAMP := .venv/.set-up
+OURS := .venv/.made-by-make
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-compile
 
 .PHONY: help setup train test test-all lint lock clean
 
@@ -17,20 +25,22 @@ help:
 
 setup: $(STAMP)
 
-# The stamp comes last, so an interrupted set-up is done again. Bytecode is compiled by hand: pip would use one core, and
-# without it each start of TensorFlow takes 20 seconds.
+# The stamp comes last, so an interrupted set-up is done again. Bytecode is compiled here, on all cores: pip would use one,
+# and without it each start of TensorFlow takes 20 seconds. Sources for other Pythons inside packages do not compile; let them.
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	    { echo "error: Python 3.11 or newer is needed; install it, or name one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c '$(FITS)' 2>/dev/null || \
+	    { echo "error: Python 3.11, 3.12 or 3.13 is needed; install one, and name it: make setup PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	    { echo "error: Python's venv module is missing; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	@rm -rf .venv
-	@echo "setting up .venv, once; about 3 minutes"
+	@test ! -e .venv || test -e $(OURS) || \
+	    { echo "error: .venv was not made by make; move it away, or remove it with: make clean" >&2; exit 1; }
+	@rm -rf .venv && mkdir .venv && touch $(OURS)
+	@echo "setting up .venv, once; this takes about two minutes"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -r requirements.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --no-deps -e .
+	$(PIP) -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
 	@echo "compiling bytecode"
-	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@
 
 train: $(STAMP)
@@ -46,10 +56,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
-lock:
-	$(PYTHON) -m pip install --quiet uv
-	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
-	    --no-header --no-annotate --no-emit-index-url -o requirements.lock
+lock: $(STAMP)
+	$(PIP) --quiet uv
+	$(BIN)/python -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info

@@ -32,6 +32,8 @@ def test_the_set_is_found_from_any_folder_above_it_in_any_case(folder, tmp_path)
 
 
 def test_patients_and_columns_come_from_groups_csv_however_files_are_named_there(folder):
+    for path in (folder / "Test" / "covid").iterdir():
+        path.rename(path.with_name(f"test_{path.name}"))
     (folder / "groups.csv").write_text(
         "filename,patient,view\ncovid_000.png,p1,AP\nCovid/covid_001.png,p1,PA\nTrain\\covid\\covid_002.png,p2,AP\nnone.png,p9,PA\n")
     found = find(folder)

@@ -17,7 +17,7 @@ from trainer.training import interruption, loop, steps
 @pytest.fixture(scope="module")
 def config(tiny_data_dir) -> TrainConfig:
     return TrainConfig(dataset="covid_xray", data_dir=str(tiny_data_dir), model="cnn", image_size=96, epochs=3, batch_size=8,
-                       validation_fraction=0.25, strategy="one_device", checkpoint_every_steps=2)
+                       validation_fraction=0.25, checkpoint_every_steps=2)
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,8 @@ def unpack(archive: Path, below: Path) -> Path:
       The folder, named by the archive's size, time and name.
 
     Raises:
-      UserError: not a zip, damaged, too large, or with entries that reach outside the folder, are links or are encrypted;
-        or there is no room for it.
+      UserError: not a zip, damaged, too large, or with entries that reach outside the folder, are links or are
+        encrypted; or there is no room for it.
     """
     state = archive.stat()
     key = hashlib.sha256(f"{archive.resolve()}\0{state.st_size}\0{state.st_mtime_ns}".encode()).hexdigest()[:16]
@@ -42,7 +42,7 @@ def unpack(archive: Path, below: Path) -> Path:
     partial = _folder_in(below)
     try:
         with zipfile.ZipFile(archive) as opened:
-            entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+            entries = [entry for entry in opened.infolist() if not _name(entry).endswith("/")]
             _check(entries, archive)
             for entry in tqdm(entries, f"unpacking {archive.name}", unit=" files", leave=False, delay=2, disable=None):
                 _write(opened, entry, partial)
@@ -51,8 +51,8 @@ def unpack(archive: Path, below: Path) -> Path:
         raise UserError(f"{archive} is not a zip that can be unpacked ({error}); download it again.") from error
     except OSError as error:
         if not target.is_dir():  # Else another process has just unpacked the same archive.
-            raise UserError(f"{archive} cannot be unpacked below {below} ({error.strerror or error}); make room, or unpack "
-                            "it yourself and give the folder.") from error
+            raise UserError(f"{archive} cannot be unpacked below {below} ({error.strerror or error}); make room, or "
+                            "unpack it yourself and give the folder.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
@@ -72,7 +72,7 @@ def _check(entries: list[zipfile.ZipInfo], archive: Path) -> None:
         raise UserError(f"{archive} would unpack to {total / 2**30:.1f} GiB in {len(entries)} files; unpack it yourself if you "
                         "trust it, and give the folder.")
     for entry in entries:
-        place = PurePosixPath(entry.filename.replace("\\", "/"))
+        place = PurePosixPath(_name(entry))
         if place.is_absolute() or not place.parts or ".." in place.parts or ":" in place.parts[0]:
             raise UserError(f"{archive} holds an entry that reaches outside its folder ({entry.filename!r}); do not use it.")
         if stat.S_ISLNK(entry.external_attr >> 16):
@@ -81,8 +81,12 @@ def _check(entries: list[zipfile.ZipInfo], archive: Path) -> None:
             raise UserError(f"{archive} is encrypted; unpack it yourself and give the folder.")
 
 
+def _name(entry: zipfile.ZipInfo) -> str:
+    return entry.filename.replace("\\", "/")  # As some packers on Windows write it.
+
+
 def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
-    path = folder / entry.filename.replace("\\", "/")
+    path = folder / _name(entry)
     path.parent.mkdir(parents=True, exist_ok=True)
     with opened.open(entry) as packed, open(path, "wb") as file:
         shutil.copyfileobj(packed, file, _BLOCK)

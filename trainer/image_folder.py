@@ -4,6 +4,7 @@ The tree looked for is SPLIT/CLASS/files, in any case and at any depth; beside t
 patient and any further columns) and `exclude.txt` (filenames to leave out on purpose, one a line).
 """
 
+import collections
 import csv
 import dataclasses
 import hashlib
@@ -59,27 +60,31 @@ def find(folder: Path, splits: Sequence[str], classes: Sequence[str]) -> ImageFo
       splits, classes: the canonical names looked for; case, spaces and hyphens do not matter.
 
     Raises:
-      UserError: no such tree, several, a class without images, or an exclusion that names no file.
+      UserError: no such tree, several, a class without images, an exclusion that names no file, or a groups.csv that
+        leaves open which patient a file belongs to.
     """
     root, split_folders = _find_root(folder, splits)
     groups, excluded = _read_groups(root), _read_excluded(root)
-    entries, passed_over, sizes, used = {}, 0, [], set()
+    entries, passed_over, sizes, used, others = {}, 0, [], set(), []
     for split in splits:
         class_folders = _children(split_folders[split], classes)
+        others += [f"{split}/{place.name}" for place in _folders(split_folders[split]) if _plain(place.name) not in
+                   {_plain(name) for name in classes} and not _hidden(place)]
         entries[split] = []
         for name in classes:
             found, other = _images(class_folders.get(name), f"{split}/{name}")
-            kept = [(filename, path) for filename, path in found if filename.lower() not in excluded]
-            used |= {filename.lower() for filename, _ in found} & excluded
+            kept = [(filename, path) for filename, path in found if _key(filename) not in excluded]
+            used |= {_key(filename) for filename, _ in found}
             passed_over += other
             if not kept:
                 raise UserError(f"{split_folders[split]} has no images of class {name}; put them into a folder {name}/ there.")
             sizes += [f"{filename}\0{path.stat().st_size}" for filename, path in kept]
             entries[split] += [_entry(filename, path, name, groups) for filename, path in kept]
         entries[split].sort(key=lambda entry: entry.filename)
-    if unknown := sorted(excluded - used):
-        raise UserError(f"{root / 'exclude.txt'} names files that are not there ({', '.join(unknown[:3])}); correct it.")
-    remarks = _remarks(entries, groups, passed_over, len(excluded))
+    if unknown := [line for key, line in excluded.items() if key not in used]:
+        raise UserError(f"{_beside(root, 'exclude.txt')} names files that are not there ({', '.join(unknown[:3])}); "
+                        "write them as Train/covid/x.png.")
+    remarks = _remarks(_rows_used(entries, groups, root), groups, passed_over, len(excluded), others)
     return ImageFolder(root, entries, remarks, _fingerprint(sizes, root))
 
 
@@ -100,16 +105,30 @@ def _find_root(folder: Path, splits: Sequence[str]) -> tuple[Path, dict[str, Pat
 
 
 def _levels(folder: Path) -> Iterator[list[Path]]:
-    level = [folder]
+    level, seen = [folder], set()
     while level:
         yield level
-        level = sorted(child for place in level for child in place.iterdir() if child.is_dir() and not _hidden(child))
+        below = {child.resolve(): child for place in level for child in _folders(place) if not _hidden(child)}
+        level = sorted(child for real, child in below.items() if real not in seen)  # Links may lead in circles.
+        seen |= below.keys()
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        return sorted(child for child in place.iterdir() if child.is_dir())
+    except PermissionError:
+        return []  # A set that cannot be read is not found; others beside it may be.
 
 
 def _children(place: Path, names: Sequence[str]) -> dict[str, Path]:
-    canonical = {_plain(name): name for name in names}
-    return {canonical[_plain(child.name)]: child for child in sorted(place.iterdir())
-            if child.is_dir() and _plain(child.name) in canonical}
+    canonical, found = {_plain(name): name for name in names}, {}
+    for child in _folders(place):
+        name = canonical.get(_plain(child.name))
+        if name in found:
+            raise UserError(f"{place} has two folders for {name}, {found[name].name} and {child.name}; make them one.")
+        if name:
+            found[name] = child
+    return found
 
 
 def _plain(name: str) -> str:
@@ -124,10 +143,19 @@ def _images(folder: Path | None, prefix: str) -> tuple[list[tuple[str, Path]], i
     """([(filename, path)], how many other files lie there)."""
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
     inside = [(path.relative_to(folder), path) for path in files]
-    # DICOM files often have no extension, so a bare name is tried too.
     wanted = [(f"{prefix}/{place.as_posix()}", path) for place, path in inside
-              if path.suffix.lower() in {*EXTENSIONS, ""} and not any(map(_hidden, [place, *place.parents[:-1]]))]
+              if not any(map(_hidden, [place, *place.parents[:-1]])) and _may_be_image(path)]
     return wanted, len(files) - len(wanted)
+
+
+def _may_be_image(path: Path) -> bool:
+    if path.suffix.lower() in EXTENSIONS:
+        return True
+    try:  # DICOM files are often called IM0001, or 1.2.840.10008; their mark is at byte 128.
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _entry(filename: str, path: Path, label: str, groups: dict[str, dict[str, str]]) -> Entry:
@@ -137,8 +165,19 @@ def _entry(filename: str, path: Path, label: str, groups: dict[str, dict[str, st
 
 
 def _row_of(filename: str, groups: dict[str, dict[str, str]]) -> dict[str, str]:
-    parts = filename.lower().split("/")
-    return next((groups[key] for start in range(3) if (key := "/".join(parts[start:])) in groups), {})
+    return groups.get(_key_in(filename, groups), {})
+
+
+def _key_in(filename: str, groups: Mapping[str, dict[str, str]]) -> str | None:
+    """The key of a file's row, which may leave out the folders before the name; None where it has no row."""
+    parts = _key(filename).split("/")
+    return next((key for start in range(len(parts)) if (key := "/".join(parts[start:])) in groups), None)
+
+
+def _key(filename: str) -> str:
+    """A filename in the form in which it is compared."""
+    *folders, name = filename.strip().replace("\\", "/").split("/")
+    return "/".join([*map(_plain, folders), name.lower()])
 
 
 def _read_groups(root: Path) -> dict[str, dict[str, str]]:
@@ -152,28 +191,48 @@ def _read_groups(root: Path) -> dict[str, dict[str, str]]:
         raise UserError(f"{path} cannot be read as CSV ({error}); save it as UTF-8 CSV.") from error
     if rows and not {"filename", "patient"} <= set(rows[0]):
         raise UserError(f"{path} needs the columns filename and patient; it has {', '.join(map(str, rows[0]))}.")
-    return {row["filename"].replace("\\", "/").strip().lower(): {key: value or "" for key, value in row.items() if key}
-            for row in rows}
+    groups = {}
+    for row in ({key: value or "" for key, value in row.items() if key} for row in rows):
+        if groups.setdefault(_key(row["filename"]), row)["patient"] != row["patient"]:
+            raise UserError(f"{path} gives {row['filename']} two patients; correct it.")
+    return groups
 
 
-def _read_excluded(root: Path) -> set[str]:
+def _read_excluded(root: Path) -> dict[str, str]:
     path = _beside(root, "exclude.txt")
-    lines = path.read_text(encoding="utf-8-sig").splitlines() if path else []
-    return {line.strip().replace("\\", "/").lower() for line in lines if line.strip() and not line.startswith("#")}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines() if path else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); save it as UTF-8 text.") from error
+    return {_key(line): line.strip() for line in lines if line.strip() and not line.startswith("#")}
 
 
 def _beside(root: Path, name: str) -> Path | None:
     return next((place / name for place in (root, root.parent) if (place / name).is_file()), None)
 
 
-def _remarks(entries: dict[str, list[Entry]], groups: dict, passed_over: int, excluded: int) -> list[str]:
-    named = [_row_of(entry.filename, groups).get("filename") for split in entries.values() for entry in split]
-    without, unused = named.count(None), len(groups) - len({name for name in named if name is not None})
+def _rows_used(entries: dict[str, list[Entry]], groups: dict, root: Path) -> collections.Counter:
+    """How many files use each row; the files without one count under None.
+
+    A row that names several files would make one patient of them.
+    """
+    used = collections.Counter(_key_in(entry.filename, groups) for split in entries.values() for entry in split)
+    for key, count in used.items():
+        if key is not None and count > 1:
+            raise UserError(f"{_beside(root, 'groups.csv')} names {groups[key]['filename']}, but {count} files are called "
+                            "that; write each with its folders, as Train/covid/x.png.")
+    return used
+
+
+def _remarks(used: collections.Counter, groups: dict, passed_over: int, excluded: int, others: list[str]) -> list[str]:
+    without, unused = used[None], len(groups.keys() - used.keys())
     said = []
     if groups and without:
         said.append(f"{without} images have no row in groups.csv; each counts as a patient of its own")
     if unused > 0:
         said.append(f"{unused} rows of groups.csv name no image of the set")
+    if others:
+        said.append(f"{len(others)} folders are no class of the set and were passed over ({', '.join(others[:3])})")
     if passed_over:
         said.append(f"{passed_over} files that are not PNG, JPEG or DICOM were passed over")
     if excluded:

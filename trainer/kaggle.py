@@ -27,15 +27,26 @@ def download(handle: str) -> Path:
     """
     _check_reachable(handle)
     import kagglehub
+    import requests
 
     logging.getLogger("kagglehub").setLevel(logging.WARNING)
     try:
         return Path(kagglehub.dataset_download(handle))
-    except KeyboardInterrupt:
-        raise
     except Exception as error:  # kagglehub, requests and zipfile each raise their own; the way out is the same.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if not isinstance(error, OSError):  # Not the network: what came cannot be unpacked, so it must come again.
+            _forget_archives(handle)
+        broke_off = isinstance(error, requests.RequestException) and error.response is None
+        reason = "the connection broke off" if broke_off else (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{handle} could not be downloaded from Kaggle ({reason}); run the command again to go on.") from error
+
+
+def _forget_archives(handle: str) -> None:
+    """Deletes what is downloaded but not unpacked; kagglehub would try to unpack it again for ever."""
+    from kagglehub import cache
+    from kagglehub.handle import parse_dataset_handle
+
+    for path in Path(cache.get_cached_archive_path(parse_dataset_handle(handle).with_version(1))).parent.glob("*.archive"):
+        path.unlink()
 
 
 def _check_reachable(handle: str) -> None:

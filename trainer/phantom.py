@@ -229,7 +229,8 @@ def _opacities(x: np.ndarray, y: np.ndarray, field: np.ndarray, rng: np.random.G
         size = rng.uniform(0.08, 0.16), rng.uniform(0.07, 0.15)
         patch = np.exp(-(np.hypot((x - place[0]) / size[0], (y - place[1]) / size[1]) ** 3))
         patches = np.maximum(patches, rng.uniform(0.6, 1.0) * patch)
-    return 0.24 * severity * patches * clouds * field
+    within = np.clip(1.5 * field - 0.5, 0.0, 1.0)  # Nothing leaks over the soft edge of the lungs.
+    return 0.34 * severity * patches * clouds * within
 
 
 def _enlarge(values: np.ndarray, side: int) -> np.ndarray:

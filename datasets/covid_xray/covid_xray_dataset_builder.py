@@ -108,15 +108,15 @@ def counts_line(found: image_folder.ImageFolder) -> str:
 
 
 def _manual_path(dl_manager: tfds.download.DownloadManager) -> Path | None:
-    """The folder or zip the user gave; None where TFDS's own default place is empty or missing."""
+    """What the user gave, be it there or not; None where that is nothing.
+
+    TFDS's own default place does not count: what lies there may belong to other sets.
+    """
     try:
         manual = Path(dl_manager.manual_dir)
-    except AssertionError:
-        return None
-    except NotADirectoryError:
-        return Path(dl_manager._manual_dir)  # A zip: TFDS wants to list a folder, and offers no other way to ask.
-    is_default = manual == Path(dl_manager.download_dir) / "manual"
-    return None if is_default and not any(manual.iterdir()) else manual
+    except (AssertionError, NotADirectoryError):  # TFDS wants a folder with something in it, and this is none: ask inside.
+        manual = Path(dl_manager._manual_dir)
+    return None if manual == Path(dl_manager.download_dir) / "manual" else manual
 
 
 def _in_order(readers: concurrent.futures.Executor, encode, entries: Sequence[image_folder.Entry]) -> Iterator:

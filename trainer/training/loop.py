@@ -101,7 +101,7 @@ def train_and_evaluate(config: TrainConfig) -> summary.Result:
             if not np.isfinite(loss) or not (np.isfinite(norm) or config.precision == "mixed_float16"):
                 raise _not_finite(train, config, step, loss, norm)
             history.append(work.log(step=step, loss=loss, accuracy=accuracy, gradient_norm=norm,
-                                    learning_rate=float(optimizer.learning_rate)))
+                                    learning_rate=float(tf.convert_to_tensor(optimizer.learning_rate))))
             summary.write_events("step", history[-1])
             bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
             bar.update()
