@@ -40,7 +40,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PIP) -r requirements.lock
 	$(PIP) --no-deps --no-build-isolation -e .
 	@echo "compiling bytecode"
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests/' .venv/lib || true
 	@touch $@
 
 train: $(STAMP)

@@ -111,9 +111,15 @@ def worst_mistakes(
         axis.text(0.5, 0.5, "No image of this split was classified wrongly.", ha="center", va="center")
         _save(figure, path, title)
         return
-    captions = [f"{Path(filenames[i]).name}\ntrue {class_names[labels[i]]}\n"
+    captions = [f"{short_name(filenames[i])}\ntrue {class_names[labels[i]]}\n"
                 f"said {class_names[predicted[i]]} {probabilities[i, predicted[i]]:.0%}" for i in wrong]
     contact_sheet(images[wrong], captions, path, title)
+
+
+def short_name(filename: str, most: int = 24) -> str:
+    """The last part of a filename, with the middle left out where it is longer than `most` characters."""
+    name = Path(filename).name
+    return name if len(name) <= most else f"{name[:most // 2]}…{name[-(most // 2 - 1):]}"
 
 
 def _save(figure: plt.Figure, path: Path, title: str) -> None:

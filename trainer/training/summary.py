@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -119,7 +118,7 @@ def draw(
     figures.worst_mistakes(test.images, test.labels, probabilities, test.filenames, names, folder / "worst_mistakes.png",
                            f"Worst mistakes on test: {about}")
     batch = next(input_pipeline.training_batches(train, limits, config.batch_size, config.seed).as_numpy_iterator())
-    captions = [f"{Path(train.filenames[index]).name}\n{names[train.labels[index]]}" for index in batch["index"]]
+    captions = [f"{figures.short_name(train.filenames[index])}\n{names[train.labels[index]]}" for index in batch["index"]]
     figures.contact_sheet(batch["image"], captions, folder / "augmented.png", f"The first training batch as the network sees "
                           f"it: {about}")
 
