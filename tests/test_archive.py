@@ -1,9 +1,12 @@
 """Unpacking: all or nothing, and nothing outside the folder."""
 
+import contextlib
 import stat
 import zipfile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainer import archive
 from trainer.errors import UserError
@@ -50,3 +53,34 @@ def test_links_bombs_and_damaged_archives_are_refused(tmp_path, monkeypatch):
         with pytest.raises(UserError, match=words):
             archive.unpack(file, tmp_path / "below")
     assert not list((tmp_path / "below").iterdir())
+
+
+@pytest.mark.parametrize("entries, words", [
+    ({"a": b"x", "a/b": b"x"}, "cannot be unpacked below"),
+    ({"a" * 300: b"x"}, "cannot be unpacked below"),
+    ({".": b"x"}, "reaches outside"),
+])
+def test_entries_that_no_disk_can_hold_are_answered_in_one_line(tmp_path, entries, words):
+    with pytest.raises(UserError, match=words) as caught:
+        archive.unpack(zipped(tmp_path / "set.zip", entries), tmp_path / "below")
+    assert "\n" not in str(caught.value) and not list((tmp_path / "below").iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(UserError, match="--data_dir"):
+        archive.unpack(zipped(tmp_path / "set.zip", {"a": b"x"}), tmp_path / "file" / "below")
+
+
+@given(flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=20))
+def test_any_damage_is_answered_or_harmless(tmp_path_factory, flips):
+    folder = tmp_path_factory.mktemp("damaged")
+    file = zipped(folder / "set.zip", {"a/b.png": bytes(range(200)) * 9, "c/d.png": b"other" * 50})
+    data = bytearray(file.read_bytes())
+    for place, value in flips:
+        data[place % len(data)] = value
+    file.write_bytes(data)
+    with contextlib.suppress(UserError):
+        archive.unpack(file, folder / "below")
+    assert {path.name for path in folder.iterdir()} <= {"set.zip", "below"}
+    assert not list(folder.glob("below/unpacking_*"))

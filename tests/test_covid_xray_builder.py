@@ -1,14 +1,16 @@
 """The builder by TFDS's own checks, on the dummy data beside it, and what `tfds build` makes of mistakes."""
 
+import concurrent.futures
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import tensorflow_datasets as tfds
 
 from tests.conftest import ROOT, run_command, write_set
-from trainer import prepared
+from trainer import image_folder, prepared
 from trainer.errors import UserError
 
 MODULE = prepared.load_builder_module("covid_xray")
@@ -55,9 +57,6 @@ def test_the_original_bytes_are_kept_but_no_name_of_a_patient(tmp_path):
 
 
 def test_the_order_of_reading_ahead_is_the_order_of_the_files():
-    import concurrent.futures
-    import time
-
     def encode(number: int) -> int:
         time.sleep(0.002 * (number % 3))
         return -number
@@ -88,12 +87,11 @@ def test_what_lies_in_tfds_own_manual_folder_is_not_taken_for_the_set(tmp_path, 
 
 
 def test_the_kaggle_numbers_are_recognised():
-    from trainer.image_folder import Entry, ImageFolder
-
     def folder(counts):
-        return ImageFolder(Path(), {split: [Entry(f"{split}/{label}/{n}", Path(), label, "", {}) for (s, label), count
-                                            in counts.items() if s == split for n in range(count)]
-                                    for split in ("Train", "Test")}, (), "")
+        splits = {"Train": [], "Test": []}
+        for (split, label), count in counts.items():
+            splits[split] += [image_folder.Entry(f"{split}/{label}/{n}", Path(), label, "", {}) for n in range(count)]
+        return image_folder.ImageFolder(Path(), splits, (), "")
 
     assert "the Kaggle set's numbers" in MODULE.counts_line(folder(MODULE.KAGGLE_COUNTS))
     assert "another set" in MODULE.counts_line(folder(COUNTS)) and "250" in MODULE.counts_line(folder(COUNTS))
@@ -114,7 +112,8 @@ def killing(*arguments, **options):
     if len(reads) > int(os.environ["READS"]): os.kill(os.getpid(), signal.SIGKILL)
     return read(*arguments, **options)
 radiograph.read = killing
-print(prepared.open_dataset("covid_xray", data_dir={str(tmp_path / "data")!r}, manual_dir={str(folder)!r}).fingerprint["images"])
+data = prepared.open_dataset("covid_xray", data_dir={str(tmp_path / "data")!r}, manual_dir={str(folder)!r})
+print(data.fingerprint["images"])
 """
     assert run_command("-c", code, READS="6").returncode == -signal.SIGKILL
     assert not (tmp_path / "data" / "covid_xray" / "gray500" / "1.0.0").exists()

@@ -1,6 +1,7 @@
 """Finding a set: any depth, any case, patients from groups.csv, and a fingerprint that sees every change."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,4 +96,50 @@ def test_a_damaged_tree_is_answered_in_one_line(folder, damage, words):
 def test_two_sets_side_by_side_are_not_guessed_between(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "deep" / "other")
     with pytest.raises(UserError, match="several sets"):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize("rows, words", [
+    ("covid_000.png,p1", "names covid_000.png, but 2 files are called that"),
+    ("Train/covid/covid_000.png,p1\nTrain/covid/covid_000.png,p2", "two patients"),
+])
+def test_rows_that_leave_the_patient_open_are_refused(folder, rows, words):
+    (folder / "groups.csv").write_text(f"filename,patient\n{rows}\n")
+    with pytest.raises(UserError, match=words) as caught:
+        find(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_may_be_short_and_name_the_folders_as_they_are(folder):
+    (folder / "Train" / "non_covid").rename(folder / "Train" / "Non-COVID")
+    (folder / "groups.csv").write_text("patient,filename\np1\np2,Train/Non-COVID/non_covid_000.png\n")
+    groups = {entry.filename: entry.group for entry in find(folder).splits["Train"]}
+    assert groups["Train/non_covid/non_covid_000.png"] == "p2"
+    assert groups["Train/non_covid/non_covid_001.png"] == "Train/non_covid/non_covid_001.png"
+
+
+def test_two_folders_of_one_class_are_refused_and_other_folders_reported(folder):
+    (folder / "Train" / "pneumonia").mkdir()
+    assert any("Train/pneumonia" in remark for remark in find(folder).remarks)
+    (folder / "Train" / "non-covid").mkdir()
+    with pytest.raises(UserError, match="two folders for non_covid"):
+        find(folder)
+
+
+def test_a_dicom_is_known_by_its_mark_and_not_by_its_name(folder):
+    for name in ("IM0001", "1.2.840.10008.1"):
+        (folder / "Train" / "covid" / name).write_bytes(bytes(128) + b"DICM")
+    for name in ("README", "notes.txt"):
+        (folder / "Train" / "covid" / name).write_bytes(b"x" * 200)
+    found = find(folder)
+    assert {Path(entry.filename).name for entry in found.splits["Train"]} >= {"IM0001", "1.2.840.10008.1"}
+    assert len(found.splits["Train"]) == 7 and any("2 files" in remark for remark in found.remarks)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
+def test_links_in_circles_end(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("one", "two"):
+        (tmp_path / "a" / "b" / name).symlink_to(tmp_path)
+    with pytest.raises(UserError, match="holds no folder"):
         find(tmp_path)

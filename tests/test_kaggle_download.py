@@ -12,6 +12,7 @@ from tests.conftest import run_command, write_set
 from trainer import kaggle
 from trainer.errors import UserError
 
+HANDLE = "akhilkasare/covid19-chest-xray-detection"
 PORT = 7777  # Where kagglehub looks with KAGGLE_API_ENVIRONMENT=TEST.
 COUNTS = {("Train", "covid"): 3, ("Train", "non_covid"): 2, ("Test", "covid"): 2, ("Test", "non_covid"): 2}
 
@@ -26,7 +27,7 @@ class StandIn(http.server.BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", 0))
         self.seen.append((self.path, self.headers.get("Authorization"), self.rfile.read(length)))
         if self.path.endswith("GetDataset"):
-            self.answer(json.dumps({"currentVersionNumber": 1, "ref": "akhilkasare/covid19-chest-xray-detection"}).encode())
+            self.answer(json.dumps({"currentVersionNumber": 1, "ref": HANDLE}).encode())
         else:
             self.send_response(302)
             self.send_header("Location", f"http://localhost:{PORT}/archive.zip")
@@ -102,5 +103,21 @@ def test_no_network_is_answered_at_once(monkeypatch):
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match="does not answer") as caught:
-        kaggle.download("akhilkasare/covid19-chest-xray-detection")
+        kaggle.download(HANDLE)
     assert "\n" not in str(caught.value)
+
+
+def test_an_archive_that_came_damaged_is_downloaded_anew(stand_in, tmp_path, monkeypatch):
+    for name, value in {"KAGGLE_API_ENVIRONMENT": "TEST", "KAGGLEHUB_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path),
+                        "KAGGLE_CONFIG_DIR": str(tmp_path / "none"), "NO_PROXY": "localhost"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    whole, stand_in.seen = stand_in.archive, [("broke off", None, b"")]
+    monkeypatch.setattr(stand_in, "archive", whole[:-len(whole) // 3] + bytes(len(whole) // 3))
+    with pytest.raises(UserError, match="run the command again") as caught:
+        kaggle.download(HANDLE)
+    assert "\n" not in str(caught.value) and not list((tmp_path / "cache").rglob("*.archive"))
+    monkeypatch.setattr(stand_in, "archive", whole)
+    folder = kaggle.download(HANDLE)
+    assert len(list(folder.rglob("*.png"))) == sum(COUNTS.values())

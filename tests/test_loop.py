@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from trainer.config import TrainConfig
-from trainer.errors import UserError
+from trainer.errors import Stopped, UserError
 from trainer.training import interruption, loop, steps
 
 
@@ -92,7 +92,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_weights(finished, config, tmp
         return counted
 
     monkeypatch.setattr(steps, "make_train_step", stopping)
-    with pytest.raises(loop.Stopped, match="after step 5"):
+    with pytest.raises(Stopped, match="after step 5"):
         loop.train_and_evaluate(config)
     resumed = loop.train_and_evaluate(config)
     assert resumed.metrics["weights_sha256"] == finished.metrics["weights_sha256"]

@@ -1,6 +1,7 @@
 """Building and opening sets: from a folder, a parent of it or a zip; never silently another one."""
 
 import json
+import os
 import shutil
 import sys
 
@@ -109,10 +110,13 @@ def test_a_set_given_by_hand_never_falls_back(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["covid_xray", "phantom"])
 def test_tfds_build_works_from_the_root(name, tiny_folder, tmp_path):
-    manual = ["--manual_dir", str(tiny_folder)] if name == "covid_xray" else []
+    (tmp_path / "pip" / "datasets").mkdir(parents=True)  # Pip's package of that name stays out of the way.
+    (tmp_path / "pip" / "datasets" / "__init__.py").write_text("raise ImportError('not this one')")
+    file = shutil.make_archive(str(tmp_path / "archive"), "zip", tiny_folder)
+    manual = ["--manual_dir", file] if name == "covid_xray" else []
     config = ["--config", "gray500"]
     done = run_command("-m", "tensorflow_datasets.scripts.cli.main", "build", f"datasets/{name}", "--data_dir", str(tmp_path),
-                       *config, *manual, PYTHONPATH=str(ROOT))
+                       *config, *manual, PYTHONPATH=os.pathsep.join([str(tmp_path / "pip"), str(ROOT)]))
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / name / "gray500" / "1.0.0").glob("*.tfrecord*")), sys.executable
 

@@ -12,11 +12,18 @@ class UserError(Exception):
     """
 
 
+class Stopped(UserError):
+    """A run was asked to stop, has saved its state, and says how to go on. No mistake: exit status 130."""
+
+
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
     """Turns a `UserError` into one line on stderr and exit status 1, and Ctrl-C into status 130."""
     try:
         yield
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(130)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -26,7 +26,7 @@ class Prepared:
       synthetic: whether its images are drawn.
       class_names: in label order.
       positive_class: the class that sensitivity speaks of, for sets of two classes.
-      fingerprint: what tells it apart: name, config, version, source_fingerprint, images a split.
+      fingerprint: what tells it apart: name, config, version, source_fingerprint, synthetic, images a split.
       reason: one line: which set this is and why it was chosen.
     """
 
@@ -149,7 +149,7 @@ def _check_made_from(builder: Any, found: Any, manual: Path) -> None:
 def _opened(builder: Any, reason: str) -> Prepared:
     info = builder.info
     fingerprint = {"name": builder.name, "config": builder.builder_config.name, "version": str(builder.version),
-                   "source_fingerprint": info.metadata["source_fingerprint"],
+                   "source_fingerprint": info.metadata["source_fingerprint"], "synthetic": bool(info.metadata["synthetic"]),
                    "images": {name: split.num_examples for name, split in sorted(info.splits.items())}}
     return Prepared(builder.name, builder, bool(info.metadata["synthetic"]), tuple(info.features["label"].names),
                     info.metadata["positive_class"], fingerprint, reason)

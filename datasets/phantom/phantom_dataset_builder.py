@@ -80,7 +80,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             waiting: collections.deque = collections.deque()
             for number in range(count + _AHEAD):
                 if number < count:
-                    waiting.append(drawers.submit(_example, seed, first + number, f"{split}/{number:06d}"))
+                    waiting.append(drawers.submit(_example, seed, first + number, f"{split}/synthetic_{number:06d}"))
                 if number >= _AHEAD and waiting:
                     example = waiting.popleft().result()
                     yield example["filename"], example

@@ -1,11 +1,12 @@
 """The commands as a user meets them: help at once, and mistakes answered in one line."""
 
+import json
 import sys
 import time
 
 import pytest
 
-from tests.conftest import run_command, write_set
+from tests.conftest import ROOT, run_command, write_set
 
 MAIN = ("-m", "trainer.main")
 
@@ -88,3 +89,22 @@ def test_auto_without_a_network_trains_on_phantoms_and_says_so_loudly(tmp_path):
         assert '"synthetic": true' in (tmp_path / "run" / name).read_text()
     again = run_command(*MAIN, *flags, KAGGLE_API_ENVIRONMENT="TEST", KAGGLEHUB_CACHE=str(tmp_path / "cache"))
     assert again.returncode == 0 and "this run had ended before" in again.stdout
+
+
+def test_ctrl_c_saves_a_checkpoint_and_says_how_to_go_on(tiny_data_dir, tmp_path):
+    import os
+    import signal
+    import subprocess
+
+    command = [sys.executable, *MAIN, "--dataset=covid_xray", f"--data_dir={tiny_data_dir}", f"--workdir={tmp_path / 'run'}",
+               "--image_size=96", "--epochs=400", "--batch_size=4"]
+    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               stdin=subprocess.DEVNULL, env=os.environ)
+    while "epoch 1/" not in running.stdout.readline():
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 130 and "Traceback" not in said
+    assert "to go on: python -m trainer.main" in said and f"--workdir={tmp_path / 'run'}" in said
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert (tmp_path / "run" / "checkpoints" / f"step-{max(steps)}.index").exists()

@@ -16,15 +16,11 @@ from tqdm import tqdm
 
 from trainer import prepared, workdir
 from trainer.config import TrainConfig, resolved
-from trainer.errors import UserError
+from trainer.errors import Stopped, UserError
 from trainer.evidence import metrics
 from trainer.training import augment, checkpoint, distribution, input_pipeline, interruption, models, split, steps, summary
 
 _EVALUATION_BATCH = 32
-
-
-class Stopped(UserError):
-    """The run was asked to stop, has saved its state, and says how to go on."""
 
 
 def train_and_evaluate(config: TrainConfig) -> summary.Result:
@@ -94,6 +90,7 @@ def train_and_evaluate(config: TrainConfig) -> summary.Result:
     stale = summary.epochs_without_progress(history)
     with (interruption.watched() as asked_to_stop, events.as_default(),
           tqdm(total=ends[-1], initial=first, unit="step", desc="training", disable=None) as bar):
+        tf.summary.text("data", data.reason, step=first)
         for step in range(first + 1, ends[-1] + 1):
             if config.patience and stale >= config.patience:
                 break
@@ -137,8 +134,7 @@ def train_and_evaluate(config: TrainConfig) -> summary.Result:
     summary.draw(work, data, config, history, train, limits, test, predict(test.images))
     summary.save_model(work, model, data, config)
     result = {
-        "dataset": data.fingerprint | {"synthetic": data.synthetic, "class_names": list(data.class_names),
-                                       "positive_class": data.positive_class},
+        "dataset": data.fingerprint | {"class_names": list(data.class_names), "positive_class": data.positive_class},
         "model": config.model, "parameters": model.count_params(), "steps": history[-1]["step"], "best_epoch": best, **scores,
         "seconds": {"training": round(training_seconds, 1), "total": round(time.monotonic() - started, 1)},
         "weights_sha256": checkpoint.weights_sha256(model),
