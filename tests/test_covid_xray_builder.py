@@ -86,6 +86,17 @@ def test_what_lies_in_tfds_own_manual_folder_is_not_taken_for_the_set(tmp_path, 
     assert asked == [MODULE.KAGGLE_HANDLE] and data.fingerprint["images"] == {"train": 5, "test": 3}
 
 
+def test_where_there_is_no_source_the_tree_and_the_next_step_are_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")  # Nobody listens there.
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError) as caught:
+        prepared.open_dataset("covid_xray", data_dir=str(tmp_path))
+    first, *tree = str(caught.value).splitlines()
+    assert "does not answer" in first and "--manual_dir=FOLDER_OR_ZIP" in first
+    assert any("Train/covid" in line for line in tree) and any("Test/covid" in line for line in tree)
+
+
 def test_the_kaggle_numbers_are_recognised():
     def folder(counts):
         splits = {"Train": [], "Test": []}
