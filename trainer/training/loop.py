@@ -124,14 +124,14 @@ def train_and_evaluate(config: TrainConfig) -> summary.Result:
     if best is not None:
         checkpoints.restore_best()
     test = input_pipeline.load(data.builder, "test", config.image_size)
+    parts = {"train": train, "validation": validation, "test": test}
+    predicted = {name: predict(part.images) for name, part in parts.items() if len(part)}
     scores = {}
-    for name, part in (("train", train), ("validation", validation), ("test", test)):
-        if len(part):
-            probabilities = predict(part.images)
-            summary.write_predictions(work, name, part, probabilities, data.class_names)
-            found = metrics.scores(part.labels, probabilities, part.groups, data.class_names, data.positive_class)
-            scores[name] = {key: estimate.to_dict() for key, estimate in found.items()}
-    summary.draw(work, data, config, history, train, limits, test, predict(test.images))
+    for name, probabilities in predicted.items():
+        summary.write_predictions(work, name, parts[name], probabilities, data.class_names)
+        found = metrics.scores(parts[name].labels, probabilities, parts[name].groups, data.class_names, data.positive_class)
+        scores[name] = {key: estimate.to_dict() for key, estimate in found.items()}
+    summary.draw(work, data, config, history, train, limits, test, predicted["test"])
     summary.save_model(work, model, data, config)
     result = {
         "dataset": data.fingerprint | {"class_names": list(data.class_names), "positive_class": data.positive_class},
