@@ -218,7 +218,7 @@ def test_16_bits_standardize_as_8_do(image):
         np.testing.assert_array_equal(radiograph.standardize(radiograph.read(_encoded(scaled))), expected)
 
 
-@pytest.mark.parametrize("bits", [9, 10, 12, 14, 16])
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
 def test_fewer_bits_in_a_16_bit_file_are_not_black(bits):
     image = np.linspace(0, 2**bits - 1, 64 * 64).reshape(64, 64).astype(np.uint16)
     found = radiograph.standardize(radiograph.read(_encoded(image)), side=64)
