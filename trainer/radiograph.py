@@ -133,7 +133,8 @@ def white_of(pixels: np.ndarray, bits: int = 16) -> int:
 
     It is 2**bits - 1, unless more than 8 bits are claimed and no pixel reaches a quarter of that, or one exceeds it:
     then the claim is the container's, not the detector's (12 bits in a 16-bit PNG), and the bits of the brightest pixel
-    count, rounded up to 8, 10, 12, 14 or 16 as detectors have them. A radiograph reaches a quarter of its range somewhere: bone, a marker or the collimator's edge.
+    count, rounded up to 8, 10, 12, 14 or 16 as detectors have them. A radiograph reaches a quarter of its range somewhere:
+    bone, a marker or the collimator's edge.
     """
     white, brightest = 2**bits - 1, int(pixels.max())
     if bits <= 8 or white / 4 <= brightest <= white:

@@ -18,7 +18,6 @@ from PIL import Image
 
 from trainer import phantom
 
-_SIDE = 500
 _FIRST_TEST_INDEX = 1_000_000  # Far off, so that more training images never change the test images.
 _DRAWERS = 2
 _AHEAD = 8
@@ -27,11 +26,12 @@ _PNG_LEVEL = 1
 
 @dataclasses.dataclass
 class PhantomConfig(tfds.core.BuilderConfig):
-    """How many images of each split are drawn, and from which seed."""
+    """How many images of each split are drawn, from which seed, and how many pixels wide and high (64 to 1000)."""
 
     train_examples: int = 256
     test_examples: int = 64
     seed: int = 0
+    side: int = 500
 
 
 def config_of(train_examples: int, test_examples: int) -> PhantomConfig:
@@ -47,14 +47,15 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     """Synthetic frontal chest radiographs with lung and lesion masks."""
 
     pkg_dir_path = epath.Path(__file__).parent  # Also where the module was loaded by its path, outside a package.
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "Initial release."}
+    VERSION = tfds.core.Version(f"{phantom.GENERATOR_VERSION}.0.0")  # Another drawing is another set.
+    RELEASE_NOTES = {"2.0.0": "Initial release."}
     BUILDER_CONFIGS = [PhantomConfig(name="gray500", description="256 to train, 64 to test.")]
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
-        recipe = f"phantom {phantom.GENERATOR_VERSION} {config.train_examples} {config.test_examples} {config.seed}"
-        square = tfds.features.Image(shape=(_SIDE, _SIDE, 1), dtype=np.uint8, encoding_format="png")
+        recipe = " ".join(map(str, ("phantom", phantom.GENERATOR_VERSION, config.train_examples, config.test_examples,
+                                    config.seed, config.side)))
+        square = tfds.features.Image(shape=(config.side, config.side, 1), dtype=np.uint8, encoding_format="png")
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict({
                 "image": square, "lung_mask": square, "lesion_mask": square,
@@ -75,25 +76,25 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 "test": self._generate_examples("test", _FIRST_TEST_INDEX, config.test_examples)}
 
     def _generate_examples(self, split: str, first: int, count: int) -> Iterator[tuple[str, dict[str, Any]]]:
-        seed = self.builder_config.seed
+        config = self.builder_config
         with concurrent.futures.ThreadPoolExecutor(_DRAWERS) as drawers:
             waiting: collections.deque = collections.deque()
             for number in range(count + _AHEAD):
                 if number < count:
-                    waiting.append(drawers.submit(_example, seed, first + number, f"{split}/synthetic_{number:06d}"))
+                    waiting.append(drawers.submit(_example, config, first + number, f"{split}/synthetic_{number:06d}"))
                 if number >= _AHEAD and waiting:
                     example = waiting.popleft().result()
                     yield example["filename"], example
 
 
-def _example(seed: int, index: int, filename: str) -> dict[str, Any]:
-    drawn = phantom.draw(seed, index, phantom.label_of(seed, index), _SIDE)
+def _example(config: PhantomConfig, index: int, filename: str) -> dict[str, Any]:
+    drawn = phantom.draw(config.seed, index, phantom.label_of(config.seed, index), config.side)
     return {
         "image": _png(drawn.image), "lung_mask": _png(drawn.lung_mask), "lesion_mask": _png(drawn.lesion_mask),
         "label": phantom.CLASSES[drawn.label], "filename": filename, "group": filename, "columns": "{}",
         "sha256": hashlib.sha256(drawn.image.tobytes()).hexdigest(), "format": "PNG",
         # There is no file, so its header is the same for all and tells nothing.
-        "width": _SIDE, "height": _SIDE, "channels": 1, "bit_depth": 8, "byte_size": _SIDE * _SIDE}
+        "width": config.side, "height": config.side, "channels": 1, "bit_depth": 8, "byte_size": config.side**2}
 
 
 def _png(pixels: np.ndarray) -> io.BytesIO:
