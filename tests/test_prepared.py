@@ -118,7 +118,7 @@ def test_tfds_build_works_from_the_root(name, tiny_folder, tmp_path):
     done = run_command("-m", "tensorflow_datasets.scripts.cli.main", "build", f"datasets/{name}", "--data_dir", str(tmp_path),
                        *config, *manual, PYTHONPATH=os.pathsep.join([str(tmp_path / "pip"), str(ROOT)]))
     assert done.returncode == 0, done.stderr
-    assert list((tmp_path / name / "gray500" / "*").glob("*.tfrecord*")), sys.executable
+    assert list((tmp_path / name / "gray500").glob("*/*.tfrecord*")), sys.executable
 
 
 @pytest.mark.slow
