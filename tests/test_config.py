@@ -50,3 +50,12 @@ def test_an_unknown_setting_is_answered_with_the_nearest_one():
 def test_every_setting_has_a_help_text():
     for field in dataclasses.fields(TrainConfig):
         assert len(field.metadata["help"]) > 15, field.name
+
+
+@pytest.mark.parametrize("values, words", [
+    ({"folds": 1}, "2 or more"), ({"folds": 3, "seeds": 2}, "one of them"), ({"folds": 3, "patience": 2}, "--patience"),
+    ({"fold": 0}, "--folds too"), ({"folds": 3, "fold": 3}, "a fold below it"), ({"ensemble": True}, "needs members"),
+])
+def test_repeats_that_make_no_sense_are_refused(values, words):
+    with pytest.raises(UserError, match=words):
+        TrainConfig(**values)

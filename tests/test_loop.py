@@ -29,7 +29,10 @@ def test_the_workdir_is_complete(finished):
     folder = finished.workdir.path
     for name in ("config.json", "metrics.json", "metrics.jsonl", "model/model.keras", "model/model.json",
                  "predictions/train.csv", "predictions/validation.csv", "predictions/test.csv", "figures/learning_curves.png",
-                 "figures/confusion_matrix.png", "figures/roc.png", "figures/augmented.png", "figures/worst_mistakes.png"):
+                 "figures/confusion_matrix.png", "figures/roc.png", "figures/augmented.png", "figures/worst_mistakes.png",
+                 "model/refusal.npz", "audit/audit.json", "audit/controls.csv", "audit/controls.png", "audit/near_duplicates.csv",
+                 "evaluation/test/evaluation.json", "evaluation/test/predictions.csv", "evaluation/test/reliability.png",
+                 "evaluation/test/maps.png", "report.html", "MODEL_CARD.md"):
         assert (folder / name).stat().st_size > 0, name
     assert list((folder / "events").glob("events.out.*"))
     found = json.loads((folder / "metrics.json").read_text())
@@ -59,7 +62,7 @@ def test_the_scores_are_those_of_the_written_predictions_and_of_the_saved_model(
     assert np.mean(right) == pytest.approx(finished.metrics["test"]["accuracy"]["value"])
     data = prepared.open_dataset("covid_xray", data_dir=config.data_dir)
     squares = input_pipeline.load(data.builder, "test", 500).images.astype(np.float32)
-    found = keras.saving.load_model(finished.workdir.model / "model.keras")(squares).numpy()[:, 1]
+    found = keras.saving.load_model(finished.workdir.model / "model.keras")(squares)["probabilities"].numpy()[:, 1]
     np.testing.assert_allclose(found, [float(row["probability_covid"]) for row in rows], atol=1e-5)
 
 

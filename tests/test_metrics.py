@@ -1,5 +1,7 @@
 """Scores and intervals against scikit-learn, published examples and simulation."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -104,3 +106,74 @@ def test_no_number_where_none_can_be_given():
     assert found["sensitivity"].value is None and found["sensitivity"].n == 0
     assert found["specificity"].value == 1.0
     assert "why" in found["roc_auc"].to_dict() and "why" not in found["specificity"].to_dict()
+
+
+@given(st.integers(0, 10_000), st.integers(40, 90), st.floats(0.2, 0.8))
+def test_all_scores_agree_with_scikit_learn_and_lie_within_their_intervals(seed, n, threshold):
+    labels, probabilities = predictions(np.random.default_rng(seed), n)
+    groups = np.array([f"g{i // 2}" for i in range(n)])
+    found = metrics.all_scores(labels, probabilities, groups, NAMES, "covid", threshold)
+    score, said = probabilities[:, 1], (probabilities[:, 1] >= threshold).astype(int)
+    expected = {
+        "accuracy": sk.accuracy_score(labels, said), "balanced_accuracy": sk.balanced_accuracy_score(labels, said),
+        "sensitivity": sk.recall_score(labels, said), "specificity": sk.recall_score(labels, said, pos_label=0),
+        "ppv": sk.precision_score(labels, said), "npv": sk.precision_score(labels, said, pos_label=0),
+        "f1": sk.f1_score(labels, said), "mcc": sk.matthews_corrcoef(labels, said), "roc_auc": sk.roc_auc_score(labels, score),
+        "pr_auc": sk.average_precision_score(labels, score), "log_loss": sk.log_loss(labels, probabilities),
+        "brier": sk.brier_score_loss(labels, score)}
+    for name, value in expected.items():
+        assert found[name].value == pytest.approx(value, abs=1e-9), name
+    for name, score in found.items():
+        assert score.low <= score.value <= score.high, name
+        assert score.groups <= score.n <= n and json.dumps(score.to_dict()), name
+    assert found["accuracy"].groups == len(np.unique(groups))
+
+
+@given(st.integers(0, 10_000))
+def test_all_scores_of_three_classes_agree_with_scikit_learn(seed):
+    labels, probabilities = predictions(np.random.default_rng(seed), 60, classes=3)
+    said = probabilities.argmax(axis=1)
+    found = metrics.all_scores(labels, probabilities, singles(60), ("a", "b", "c"), None)
+    expected = {
+        "accuracy": sk.accuracy_score(labels, said), "balanced_accuracy": sk.balanced_accuracy_score(labels, said),
+        "mcc": sk.matthews_corrcoef(labels, said), "macro_f1": sk.f1_score(labels, said, average="macro"),
+        "roc_auc": sk.roc_auc_score(labels, probabilities, multi_class="ovr"),
+        "pr_auc": sk.average_precision_score(np.eye(3)[labels], probabilities), "log_loss": sk.log_loss(labels, probabilities),
+        "brier": sk.brier_score_loss(labels, probabilities, labels=[0, 1, 2], scale_by_half=True)}
+    for name, value in expected.items():
+        assert found[name].value == pytest.approx(value, abs=1e-9), name
+        assert found[name].low <= found[name].value <= found[name].high, name
+
+
+@given(st.integers(0, 10_000), st.integers(4, 40))
+def test_weighted_areas_and_precisions_are_scikit_learns_ties_included(seed, n):
+    rng = np.random.default_rng(seed)
+    positive, score = rng.random(n) < 0.5, np.round(rng.random(n), 1)
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=5).astype(float)
+    areas, precisions = metrics.weighted_areas(positive, score)(weights), metrics.weighted_precisions(positive, score)(weights)
+    for row, area, precision in zip(weights, areas, precisions, strict=True):
+        if len(np.unique(positive[row > 0])) < 2:
+            assert np.isnan(area) and np.isnan(precision)
+            continue
+        assert area == pytest.approx(sk.roc_auc_score(positive, score, sample_weight=row))
+        assert precision == pytest.approx(sk.average_precision_score(positive, score, sample_weight=row))
+
+
+def test_a_classifier_without_error_still_has_intervals():
+    labels = np.repeat([0, 1], 30)
+    probabilities = np.stack([1 - labels, labels], axis=1) * 0.98 + 0.01
+    for groups in (singles(60), np.array([f"g{i // 3}" for i in range(60)])):
+        found = metrics.all_scores(labels, probabilities, groups, NAMES, "covid")
+        for name in ("accuracy", "balanced_accuracy", "sensitivity", "ppv", "npv", "f1", "mcc", "roc_auc", "pr_auc"):
+            assert found[name].value == pytest.approx(1.0) and 0.5 < found[name].low < 0.97, name
+
+
+def test_all_scores_give_no_number_where_none_can_be_given():
+    probabilities = np.tile([0.8, 0.2], (25, 1))
+    found = metrics.all_scores(np.zeros(25, int), probabilities, singles(25), NAMES, "covid")
+    for name in ("sensitivity", "balanced_accuracy", "ppv", "f1", "mcc", "roc_auc", "pr_auc"):
+        assert found[name].value is None and found[name].why, name
+    assert found["specificity"].value == found["accuracy"].value == found["npv"].value == 1.0
+    single = metrics.all_scores(np.array([1]), probabilities[:1], singles(1), NAMES, "covid")
+    assert single["ece"].value is None and single["sensitivity"].value == 0.0
+    assert metrics.all_scores(np.zeros(0, int), probabilities[:0], singles(0), NAMES, "covid")["accuracy"].value is None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from trainer.config import MODELS, TrainConfig, resolved
-from trainer.training import layers, models
+from trainer.training import explained, layers, models
 
 
 def build(name: str, classes: int = 2, side: int | None = None):
@@ -95,7 +95,7 @@ def test_the_saved_network_takes_prepared_squares_and_agrees_with_training(tmp_p
 
     network = build("compact", side=64)
     squares = np.random.default_rng(1).integers(0, 256, (2, 100, 100, 1)).astype(np.uint8)
-    models.with_preprocessing(network, 100).save(tmp_path / "model.keras")
+    explained.export_of(network, 100).save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     expected = network(layers.resample_images(squares, 64).astype(np.float32))["probabilities"]
-    np.testing.assert_allclose(loaded(squares.astype(np.float32)), expected, atol=1e-6)
+    np.testing.assert_allclose(loaded(squares.astype(np.float32))["probabilities"], expected, atol=1e-6)

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer.config import TrainConfig
 from trainer.errors import UserError
+from trainer.training import split
 from trainer.training.split import train_and_validation
 
 
@@ -54,3 +56,28 @@ def test_a_fraction_of_zero_holds_nothing_out():
 def test_a_class_of_one_patient_cannot_be_cut():
     with pytest.raises(UserError, match="--validation_fraction=0"):
         train_and_validation(np.array([0, 0, 1, 1]), np.array(["a", "b", "c", "c"]), 0.3, 0)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 4), st.integers(2, 6))
+def test_folds_hold_each_image_out_once_and_keep_groups_whole(seed, classes, folds):
+    labels, groups = patients(np.random.default_rng(seed), classes, 12)
+    fold = split.fold_of(labels, groups, folds, seed)
+    assert set(fold) == set(range(folds))
+    for group in np.unique(groups):
+        assert len(set(fold[groups == group])) == 1
+    for number in range(folds):
+        assert set(labels[fold == number]) == set(range(classes))
+    np.testing.assert_array_equal(split.fold_of(labels, groups, folds, seed), fold)
+
+
+def test_members_of_a_cross_validation_hold_their_fold_out_and_the_last_model_nothing():
+    labels, groups = patients(np.random.default_rng(0), 2, 12)
+    held_out = [split.parts(labels, groups, TrainConfig(folds=3, fold=fold))[1] for fold in range(3)]
+    assert sorted(np.concatenate(held_out)) == list(range(len(labels)))
+    train, nothing = split.parts(labels, groups, TrainConfig(folds=3))
+    assert len(train) == len(labels) and not len(nothing)
+
+
+def test_more_folds_than_patients_are_refused_in_one_line():
+    with pytest.raises(UserError, match="--folds"):
+        split.fold_of(np.array([0, 0, 1, 1, 1]), np.array(["a", "b", "c", "c", "d"]), 3, 0)

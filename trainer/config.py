@@ -40,6 +40,8 @@ class TrainConfig:
                                      "serves it.", part_of_result=False)
     phantom_train: int = setting(256, "How many synthetic training images to draw.", low=8)
     phantom_test: int = setting(64, "How many synthetic test images to draw.", low=4)
+    phantom_shortcut: str = setting("none", "Plant a known shortcut into the synthetic set, to see whether the audit finds it.",
+                                    choices=("none", "marker", "border", "contrast", "header"))
     workdir: str | None = setting(None, "Where everything of this run goes; the same workdir resumes. Default: a new folder "
                                   "under runs/.", part_of_result=False)
     model: str = setting("cnn", "cnn: the reference's shape made fast and stable; seed_cnn: the reference to the letter; "
@@ -73,6 +75,16 @@ class TrainConfig:
     contrast: float = setting(0.0, "Largest change of contrast, as a fraction.", low=0.0, high=0.9)
     seed: int = setting(0, "The one seed: split, initial weights, order, augmentation and dropout follow from it.", low=0,
                         high=2**31 - 1)
+    folds: int = setting(0, "Cross-validate: deal Train out to this many parts by group, train a model without each and "
+                            "score it "
+                         "there, then train one on all of Train; 0 for none. Members lie in WORKDIR/members.", low=0, high=100)
+    fold: int | None = setting(None, "Train only the member of --folds that does without this part (0 to folds - 1), as for a "
+                               "cluster; default: all of them.", low=0)
+    seeds: int = setting(1, "Repeat the run with this many seeds, from --seed upwards. Members lie in WORKDIR/members.", low=1,
+                         high=1000)
+    ensemble: bool = setting(False, "Save the mean of the members of --folds or --seeds as the model.")
+    group_copies: bool = setting(True, "Find near-duplicate images and count them as one group (patient). Synthetic sets have "
+                                 "none and are not searched.")
     strategy: str = setting("mirrored", "mirrored: one replica a device (tf.distribute.MirroredStrategy); one_device: the "
                             "first device only.", choices=("mirrored", "one_device"), part_of_result=False)
     logical_devices: int = setting(0, "Split the CPU into this many logical devices, to try replicas out; 0 for none.", low=0,
@@ -82,6 +94,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field, getattr(self, field.name))
+        _check_repeats(self)
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
@@ -114,6 +127,20 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
     names = [field.name for field in dataclasses.fields(TrainConfig) if field.metadata.get("part_of_result", True)]
     return [f"{name}: {getattr(old, name)} → {getattr(new, name)}" for name in names
             if getattr(old, name) != getattr(new, name)]
+
+
+def _check_repeats(config: TrainConfig) -> None:
+    if config.folds == 1:
+        raise UserError("--folds=1: give 2 or more, or 0 for none.")
+    if config.folds and config.seeds > 1:
+        raise UserError("--folds and --seeds: give one of them.")
+    if config.folds and config.patience:
+        raise UserError("--patience stops by the validation loss, but with --folds the held-out part is only scored; leave "
+                        "--patience out.")
+    if config.fold is not None and config.fold >= config.folds:
+        raise UserError(f"--fold={config.fold}: give --folds too, and a fold below it.")
+    if config.ensemble and not (config.folds or config.seeds > 1):
+        raise UserError("--ensemble needs members: give --folds or --seeds too.")
 
 
 def _check(field: dataclasses.Field, value: Any) -> None:

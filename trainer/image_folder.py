@@ -88,6 +88,45 @@ def find(folder: Path, splits: Sequence[str], classes: Sequence[str]) -> ImageFo
     return ImageFolder(root, entries, remarks, _fingerprint(sizes, root))
 
 
+def find_classes(folder: Path, classes: Sequence[str], split: str = "all") -> ImageFolder:
+    """Finds a set that is not split: the folders of the classes side by side, at or below a folder.
+
+    Args:
+      folder: the root of the set, or any folder above it.
+      classes: the canonical names looked for.
+      split: what its only split is called.
+
+    Raises:
+      UserError: no such folders, several, or a groups.csv that leaves open which patient a file belongs to.
+    """
+    root, class_folders = _find_root(folder, classes)
+    groups, excluded = _read_groups(root), _read_excluded(root)
+    entries, sizes, passed_over = [], [], 0
+    for name in classes:
+        found, other = _images(class_folders[name], name)
+        kept = [(filename, path) for filename, path in found if _key(filename) not in excluded]
+        passed_over += other
+        sizes += [f"{filename}\0{path.stat().st_size}" for filename, path in kept]
+        entries += [_entry(filename, path, name, groups) for filename, path in kept]
+    splits = {split: sorted(entries, key=lambda entry: entry.filename)}
+    remarks = _remarks(_rows_used(splits, groups, root), groups, passed_over, len(excluded), [])
+    return ImageFolder(root, splits, remarks, _fingerprint(sizes, root))
+
+
+def find_loose(folder: Path) -> list[Entry]:
+    """The images in a folder at any depth, without classes: each its own group, its label empty.
+
+    Raises:
+      UserError: there is no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give one that holds images.")
+    found, _ = _images(folder, folder.name)
+    if not found:
+        raise UserError(f"{folder} holds no PNG, JPEG or DICOM file; give a folder of images.")
+    return [Entry(filename, path, "", filename, {}) for filename, path in found]
+
+
 def _find_root(folder: Path, splits: Sequence[str]) -> tuple[Path, dict[str, Path]]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the one that holds {' and '.join(splits)}.")

@@ -19,9 +19,9 @@ def main(argv: Sequence[str]) -> None:
             raise errors.UserError(f"'{argv[1]}' is not a flag; settings are given as --name=value, see --help.")
         config = flags_from_config.parsed()
         quiet.start_tensorflow()  # Only now: --help must not wait for it.
-        from trainer.training import loop
+        from trainer.training import repeats
 
-        print(loop.train_and_evaluate(config))
+        print(repeats.train(config))
 
 
 if __name__ == "__main__":

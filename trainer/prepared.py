@@ -28,6 +28,7 @@ class Prepared:
       positive_class: the class that sensitivity speaks of, for sets of two classes.
       fingerprint: what tells it apart: name, config, version, source_fingerprint, synthetic, images a split.
       reason: one line: which set this is and why it was chosen.
+      data_dir: where prepared sets are kept, and the ledger of test scorings.
     """
 
     name: str
@@ -37,11 +38,12 @@ class Prepared:
     positive_class: str | None
     fingerprint: dict[str, Any]
     reason: str
+    data_dir: Path
 
 
 def open_dataset(
     name: str = "auto", data_dir: str | None = None, manual_dir: str | None = None, phantom_train: int = 256,
-    phantom_test: int = 64, config_name: str = "gray500"
+    phantom_test: int = 64, config_name: str = "gray500", phantom_shortcut: str = "none"
 ) -> Prepared:
     """Opens a data set, preparing it first where needed.
 
@@ -51,6 +53,7 @@ def open_dataset(
       manual_dir: a folder or zip with the radiographs.
       phantom_train, phantom_test: how many synthetic images to draw.
       config_name: of covid_xray: gray500 or original.
+      phantom_shortcut: what is planted into the phantom set, of `planted.SHORTCUTS`.
 
     Raises:
       UserError: no data, damaged data, a data_dir that cannot be written, or a prepared set made from other files.
@@ -59,7 +62,8 @@ def open_dataset(
     if name == "phantom":
         if manual_dir:
             raise UserError("--manual_dir goes with --dataset=covid_xray; the phantom set is drawn.")
-        return _phantom(place, phantom_train, phantom_test, "Data: phantom, SYNTHETIC radiographs, as asked.")
+        return _phantom(place, phantom_train, phantom_test, phantom_shortcut, "Data: phantom, SYNTHETIC radiographs, as asked"
+                        + ("." if phantom_shortcut == "none" else f", with a shortcut planted: {phantom_shortcut}."))
     try:
         return _covid_xray(place, manual_dir, config_name)
     except UserError as error:
@@ -69,7 +73,7 @@ def open_dataset(
     reason = (f"Data: phantom, SYNTHETIC radiographs, drawn because no real ones were found ({why}) "
               "For real ones add --manual_dir=FOLDER_OR_ZIP (see datasets/covid_xray/README.md).")
     print(f"\n*** SYNTHETIC DATA ***\n{reason}\n", file=sys.stderr, flush=True)
-    return _phantom(place, phantom_train, phantom_test, reason)
+    return _phantom(place, phantom_train, phantom_test, phantom_shortcut, reason)
 
 
 def load_builder_module(name: str) -> ModuleType:
@@ -96,17 +100,17 @@ def _covid_xray(place: Path, manual_dir: str | None, config_name: str) -> Prepar
     if builder.is_prepared():
         if manual:
             _check_made_from(builder, module.find_source(manual, place / "downloads"), manual)
-        return _opened(builder, f"Data: covid_xray, prepared in {builder.data_path}.")
+        return _opened(builder, place, f"Data: covid_xray, prepared in {builder.data_path}.")
     _prepare(builder, place, manual)
-    return _opened(builder, f"Data: covid_xray, prepared now from {manual or 'Kaggle'} in {builder.data_path}.")
+    return _opened(builder, place, f"Data: covid_xray, prepared now from {manual or 'Kaggle'} in {builder.data_path}.")
 
 
-def _phantom(place: Path, train: int, test: int, reason: str) -> Prepared:
+def _phantom(place: Path, train: int, test: int, shortcut: str, reason: str) -> Prepared:
     module = load_builder_module("phantom")
-    builder = _make(module, place, module.config_of(train, test))
+    builder = _make(module, place, module.config_of(train, test, shortcut))
     if not builder.is_prepared():
         _prepare(builder, place, None)
-    return _opened(builder, reason)
+    return _opened(builder, place, reason)
 
 
 def _make(module: ModuleType, place: Path, config: Any) -> Any:
@@ -146,10 +150,10 @@ def _check_made_from(builder: Any, found: Any, manual: Path) -> None:
                         "give another --data_dir, or leave --manual_dir out to use what is prepared.")
 
 
-def _opened(builder: Any, reason: str) -> Prepared:
+def _opened(builder: Any, place: Path, reason: str) -> Prepared:
     info = builder.info
     fingerprint = {"name": builder.name, "config": builder.builder_config.name, "version": str(builder.version),
                    "source_fingerprint": info.metadata["source_fingerprint"], "synthetic": bool(info.metadata["synthetic"]),
                    "images": {name: split.num_examples for name, split in sorted(info.splits.items())}}
     return Prepared(builder.name, builder, bool(info.metadata["synthetic"]), tuple(info.features["label"].names),
-                    info.metadata["positive_class"], fingerprint, reason)
+                    info.metadata["positive_class"], fingerprint, reason, place)

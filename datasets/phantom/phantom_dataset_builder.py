@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from trainer import phantom
+from trainer import phantom, planted
 
 _FIRST_TEST_INDEX = 1_000_000  # Far off, so that more training images never change the test images.
 _DRAWERS = 2
@@ -26,21 +26,23 @@ _PNG_LEVEL = 1
 
 @dataclasses.dataclass
 class PhantomConfig(tfds.core.BuilderConfig):
-    """How many images of each split are drawn, from which seed, and how many pixels wide and high (64 to 1000)."""
+    """How many images of each split are drawn, from which seed, at which side (64 to 1000 pixels), and what is planted."""
 
     train_examples: int = 256
     test_examples: int = 64
     seed: int = 0
     side: int = 500
+    shortcut: str = "none"
 
 
-def config_of(train_examples: int, test_examples: int) -> PhantomConfig:
-    """The configuration with these numbers; the default one where they are its own."""
-    default = Builder.BUILDER_CONFIGS[0]
-    if (train_examples, test_examples) == (default.train_examples, default.test_examples):
-        return default
-    return PhantomConfig(name=f"gray500_{train_examples}_{test_examples}", train_examples=train_examples,
-                         test_examples=test_examples, description="Other numbers of images.")
+def config_of(train_examples: int, test_examples: int, shortcut: str = "none") -> PhantomConfig:
+    """The configuration with these numbers and this shortcut (`planted.SHORTCUTS`); a built-in one where they fit."""
+    for known in Builder.BUILDER_CONFIGS:
+        if (train_examples, test_examples, shortcut) == (known.train_examples, known.test_examples, known.shortcut):
+            return known
+    name = f"gray500_{train_examples}_{test_examples}" + ("" if shortcut == "none" else f"_{shortcut}")
+    return PhantomConfig(name=name, train_examples=train_examples, test_examples=test_examples, shortcut=shortcut,
+                         description="Other numbers of images.")
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -49,12 +51,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     pkg_dir_path = epath.Path(__file__).parent  # Also where the module was loaded by its path, outside a package.
     VERSION = tfds.core.Version(f"{phantom.GENERATOR_VERSION}.0.0")  # Another drawing is another set.
     RELEASE_NOTES = {"2.0.0": "Initial release."}
-    BUILDER_CONFIGS = [PhantomConfig(name="gray500", description="256 to train, 64 to test.")]
+    BUILDER_CONFIGS = [PhantomConfig(name="gray500", description="256 to train, 64 to test.")] + [
+        PhantomConfig(name=f"gray500_{shortcut}", shortcut=shortcut, description=f"The same with a shortcut planted: "
+                                                                                 f"{shortcut}.")
+        for shortcut in planted.SHORTCUTS if shortcut != "none"]
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
         recipe = " ".join(map(str, ("phantom", phantom.GENERATOR_VERSION, config.train_examples, config.test_examples,
-                                    config.seed, config.side)))
+                                    config.seed, config.side) + (
+                                        () if config.shortcut == "none" else (config.shortcut,))))
         square = tfds.features.Image(shape=(config.side, config.side, 1), dtype=np.uint8, encoding_format="png")
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict({
@@ -89,12 +95,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
 def _example(config: PhantomConfig, index: int, filename: str) -> dict[str, Any]:
     drawn = phantom.draw(config.seed, index, phantom.label_of(config.seed, index), config.side)
+    image = planted.plant(drawn.image, drawn.label, config.shortcut)
     return {
-        "image": _png(drawn.image), "lung_mask": _png(drawn.lung_mask), "lesion_mask": _png(drawn.lesion_mask),
+        "image": _png(image), "lung_mask": _png(drawn.lung_mask), "lesion_mask": _png(drawn.lesion_mask),
         "label": phantom.CLASSES[drawn.label], "filename": filename, "group": filename, "columns": "{}",
-        "sha256": hashlib.sha256(drawn.image.tobytes()).hexdigest(), "format": "PNG",
-        # There is no file, so its header is the same for all and tells nothing.
-        "width": config.side, "height": config.side, "channels": 1, "bit_depth": 8, "byte_size": config.side**2}
+        "sha256": hashlib.sha256(image.tobytes()).hexdigest(), "format": "PNG",
+        **planted.header_of(drawn.label, config.shortcut, config.side)}
 
 
 def _png(pixels: np.ndarray) -> io.BytesIO:

@@ -69,6 +69,37 @@ def roc(
     _save(figure, path, title)
 
 
+def controls(found: list[dict], model: dict | None, path: Path, title: str) -> None:
+    """The area under the ROC curve of a model beside those of controls, with intervals, and chance.
+
+    Args:
+      found: one dict a control: name, kind (no_lung or weak_sight), roc_auc (an estimate as a dict).
+      model: the model's estimate as a dict; None where there is no model yet.
+      path, title: as above.
+    """
+    rows = [("this model", "model", model)] if model else []
+    rows += [(control["name"].replace("_", " "), control["kind"], control["roc_auc"]) for control in found]
+    colours = {"model": "#0072b2", "no_lung": "#d55e00", "weak_sight": "#999999"}
+    figure, axis = plt.subplots(figsize=(7.5, 0.8 + 0.38 * len(rows)), layout="constrained")
+    axis.axvline(0.5, color="0.5", linestyle="--", linewidth=1)
+    seen = set()
+    for place, (_, kind, estimate) in enumerate(rows):
+        label = None if kind in seen else kind.replace("_", " ")
+        seen.add(kind)
+        if estimate["value"] is None:
+            axis.text(0.5, place, " none", va="center", color="0.4")
+            continue
+        axis.plot([estimate["low"], estimate["high"]], [place, place], color=colours[kind], linewidth=3, solid_capstyle="butt")
+        axis.plot(estimate["value"], place, "o", color=colours[kind], label=label)
+        axis.text(1.02, place, f"{estimate['value']:.2f}", va="center", fontsize=9, transform=axis.get_yaxis_transform())
+    axis.set(yticks=range(len(rows)), yticklabels=[name for name, _, _ in rows], xlabel="area under the ROC "
+                                                                                        "curve", xlim=(0.0, 1.01))
+    axis.invert_yaxis()
+    axis.grid(axis="x", alpha=0.3)
+    axis.legend(loc="lower left", fontsize=8)
+    _save(figure, path, title)
+
+
 def contact_sheet(images: np.ndarray, captions: list[str], path: Path, title: str, columns: int = 8) -> None:
     """Images beside one another, each with its caption.
 

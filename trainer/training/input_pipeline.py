@@ -40,6 +40,10 @@ class Examples:
         """The examples at `indices` ([m] int), in that order."""
         return Examples(self.images[indices], self.labels[indices], self.groups[indices], self.filenames[indices])
 
+    def with_groups(self, groups: np.ndarray) -> "Examples":
+        """The same examples in other groups ([n] str)."""
+        return dataclasses.replace(self, groups=groups)
+
 
 def load(builder, split: str, side: int) -> Examples:
     """Reads a split of a prepared set into memory, sorted by filename and resampled to `side` x `side` once.

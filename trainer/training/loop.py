@@ -17,19 +17,35 @@ from tqdm import tqdm
 from trainer import prepared, workdir
 from trainer.config import TrainConfig, resolved
 from trainer.errors import Stopped, UserError
-from trainer.evidence import metrics
-from trainer.training import augment, checkpoint, distribution, input_pipeline, interruption, models, split, steps, summary
+from trainer.evidence import copies
+from trainer.evidence.predictions import Predictions
+from trainer.training import (
+    augment,
+    checkpoint,
+    distribution,
+    explained,
+    input_pipeline,
+    interruption,
+    models,
+    scoring,
+    split,
+    steps,
+    summary,
+)
 
 _EVALUATION_BATCH = 32
 
 
-def train_and_evaluate(config: TrainConfig) -> summary.Result:
-    """Trains, keeps the best weights, scores every split once, and writes everything to the workdir.
+def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = None) -> summary.Result:
+    """Trains one model, keeps the best weights, scores every split once, and writes everything to the workdir.
 
-    The same configuration and workdir resume an interrupted run, and only report a finished one.
+    The same configuration and workdir resume an interrupted run, and only report a finished one. A cross-validation or a
+    repetition is made of several such runs: `repeats.train`.
 
     Args:
       config: as the user gave it; what is left open is resolved here and recorded in the workdir's config.json.
+      out_of_fold: what the members of a cross-validation said of the parts held out from them, for the model trained on all
+        of Train: its temperature and thresholds come from there.
 
     Returns:
       Where everything lies, and the scores.
@@ -39,27 +55,21 @@ def train_and_evaluate(config: TrainConfig) -> summary.Result:
       Stopped: after Ctrl-C or SIGTERM, with a checkpoint saved.
     """
     started = time.monotonic()
-
-    # ── What is asked, and with which data ──────────────────────────────────────────────────────────────────────────────
-    requested, config = config, resolved(config)
-    strategy = distribution.make_strategy(config)
-    config = _with_recorded_dataset(config)
-    data = prepared.open_dataset(config.dataset, data_dir=config.data_dir, manual_dir=config.manual_dir,
-                                 phantom_train=config.phantom_train, phantom_test=config.phantom_test)
-    config = dataclasses.replace(config, dataset=data.name)
-    work = workdir.open_or_create(config, requested, data.fingerprint)
-    config = dataclasses.replace(config, workdir=str(work.path))
+    strategy = distribution.make_strategy(resolved(config))
+    config, data, work = open_run(config)
     if work.finished:
         return summary.Result(work, work.metrics(), resumed=True)
 
     # ── Data ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    known_copies = copies.of_prepared(data, config.group_copies)
     everything = input_pipeline.load(data.builder, "train", config.image_size)
-    train_part, validation_part = split.train_and_validation(
-        everything.labels, everything.groups, config.validation_fraction, config.seed)
+    everything = everything.with_groups(known_copies.join(everything.filenames, everything.groups))
+    train_part, validation_part = split.parts(everything.labels, everything.groups, config)
     train, validation = everything.take(train_part), everything.take(validation_part)
     limits = augment.Limits.from_config(config)
     ends = input_pipeline.epoch_ends(len(train), config.epochs, config.batch_size)
-    print(f"{data.reason}\n{len(train)} images to train on, {len(validation)} to validate, side {config.image_size}; "
+    print(f"{data.reason}\n{known_copies.remark}\n{len(train)} images to train on, {len(validation)} to validate, side "
+          f"{config.image_size}; "
           f"{config.model}, {config.epochs} epochs, {ends[-1]} steps of {config.batch_size} on "
           f"{strategy.num_replicas_in_sync} replica(s); workdir {work.path}", flush=True)
 
@@ -116,31 +126,40 @@ def train_and_evaluate(config: TrainConfig) -> summary.Result:
                 checkpoints.save(step)
             if asked_to_stop() and step < ends[-1]:
                 checkpoints.save(step)
-                raise Stopped(f"stopped after step {step} of {ends[-1]}; to go on: {_command(config)}")
+                raise Stopped(f"stopped after step {step} of {ends[-1]}; to go on: {command(config)}")
     training_seconds = time.monotonic() - training_started
 
     # ── Score ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-    best = summary.best_epoch(history) if config.select == "best" and len(validation) else None
+    best = summary.best_epoch(history) if split.selects_best(config) and len(validation) else None
     if best is not None:
         checkpoints.restore_best()
-    test = input_pipeline.load(data.builder, "test", config.image_size)
-    parts = {"train": train, "validation": validation, "test": test}
-    predicted = {name: predict(part.images) for name, part in parts.items() if len(part)}
-    scores = {}
-    for name, probabilities in predicted.items():
-        summary.write_predictions(work, name, parts[name], probabilities, data.class_names)
-        found = metrics.scores(parts[name].labels, probabilities, parts[name].groups, data.class_names, data.positive_class)
-        scores[name] = {key: estimate.to_dict() for key, estimate in found.items()}
-    summary.draw(work, data, config, history, train, limits, test, predicted["test"])
-    summary.save_model(work, model, data, config)
-    result = {
-        "dataset": data.fingerprint | {"class_names": list(data.class_names), "positive_class": data.positive_class},
-        "model": config.model, "parameters": model.count_params(), "steps": history[-1]["step"], "best_epoch": best, **scores,
-        "seconds": {"training": round(training_seconds, 1), "total": round(time.monotonic() - started, 1)},
-        "weights_sha256": checkpoint.weights_sha256(model),
-    }
-    workdir.write_json(work.path / "metrics.json", result)
-    return summary.Result(work, result)
+    parts = {"train": train, "validation": validation}
+    if config.fold is None:  # A member of a cross-validation never sees test.
+        test = input_pipeline.load(data.builder, "test", config.image_size)
+        parts["test"] = test.with_groups(known_copies.join(test.filenames, test.groups))
+    said = {name: scoring.predictions_of(part, predict(part.images), data) for name, part in parts.items() if len(part)}
+    summary.draw_training(work, data, config, history, train, limits)
+    return scoring.finish(
+        work, data, config, scoring.Scored(parts, said, out_of_fold or said.get("validation"), known_copies),
+        lambda temperature: explained.export_of(model, summary.PREPARED_SIDE, temperature),
+        {"parameters": model.count_params(), "steps": history[-1]["step"], "best_epoch": best,
+         "seconds": {"training": round(training_seconds, 1), "total": round(time.monotonic() - started, 1)},
+         "weights_sha256": checkpoint.weights_sha256(model)})
+
+
+def open_run(config: TrainConfig) -> tuple[TrainConfig, prepared.Prepared, workdir.Workdir]:
+    """Opens the data and the workdir a configuration names: (the configuration with nothing left open, data, workdir).
+
+    Raises:
+      UserError: no such data; or a workdir of another run, or one that cannot be written.
+    """
+    requested, config = config, _with_recorded_dataset(resolved(config))
+    data = prepared.open_dataset(config.dataset, data_dir=config.data_dir, manual_dir=config.manual_dir,
+                                 phantom_train=config.phantom_train, phantom_test=config.phantom_test,
+                                 phantom_shortcut=config.phantom_shortcut)
+    config = dataclasses.replace(config, dataset=data.name)
+    work = workdir.open_or_create(config, requested, data.fingerprint)
+    return dataclasses.replace(config, workdir=str(work.path)), data, work
 
 
 def _with_recorded_dataset(config: TrainConfig) -> TrainConfig:
@@ -158,7 +177,7 @@ def _not_finite(train: input_pipeline.Examples, config: TrainConfig, step: int, 
                      f"--clip_norm=1. The batch held: {', '.join(names)}")
 
 
-def _command(config: TrainConfig) -> str:
+def command(config: TrainConfig) -> str:
     """The command line that goes on with this run."""
     if Path(sys.argv[0]).name != "main.py":
         return f"call train_and_evaluate with workdir={config.workdir!r}"

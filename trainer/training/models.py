@@ -1,7 +1,6 @@
 """The networks: functional, with named layers; each takes grey squares in 0..255 and ends in logits and probabilities.
 
-`build` gives the network training works on (the square of --image_size in); `with_preprocessing` puts the resampling from
-the prepared square before it, so that every export carries it.
+`build` gives the network training works on (the square of --image_size in); `explained.export_of` makes of it what is saved.
 """
 
 import keras
@@ -9,7 +8,7 @@ from keras import layers
 
 from trainer.config import TrainConfig
 from trainer.errors import UserError
-from trainer.training.layers import Resample, StatelessDropout
+from trainer.training.layers import StatelessDropout
 
 
 def build(config: TrainConfig, classes: int) -> keras.Model:
@@ -31,14 +30,6 @@ def build(config: TrainConfig, classes: int) -> keras.Model:
     logits = layers.Dense(classes, name="logits", dtype=head)(x)
     probabilities = layers.Softmax(name="probabilities", dtype=head)(logits)
     return keras.Model(image, {"logits": logits, "probabilities": probabilities}, name=config.model)
-
-
-def with_preprocessing(model: keras.Model, side: int) -> keras.Model:
-    """Puts the resampling from the prepared square of `side` pixels before a network, whose weights it shares."""
-    network_side = model.input_shape[1]
-    image = keras.Input((side, side, 1), name="image", dtype="float32")
-    x = image if network_side == side else Resample(network_side, name="resample", dtype="float32")(image)
-    return keras.Model(image, model(x)["probabilities"], name=f"{model.name}_with_preprocessing")
 
 
 def seed_cnn(x, dropout: float):

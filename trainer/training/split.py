@@ -1,11 +1,36 @@
-"""Carves the validation part out of the training split: by group, stratified by class, the same for one seed."""
+"""Carves held-out parts out of the training split: by group, stratified by class, the same for one seed."""
 
 import numpy as np
-from sklearn.model_selection import GroupShuffleSplit
+from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
+from trainer.config import TrainConfig
 from trainer.errors import UserError
 
 _DRAWS = 50  # Patients with many images make single draws uneven; of this many the evenest is kept.
+
+
+def parts(labels: np.ndarray, groups: np.ndarray, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The training and the held-out part of Train that a configuration asks for: (train, held out), sorted int arrays.
+
+    A member of a cross-validation (`fold` given) holds its fold out; the model that follows the members holds nothing out.
+
+    Args:
+      labels: [n] int.
+      groups: [n] str.
+      config: of the run.
+
+    Raises:
+      UserError: a class has too few groups.
+    """
+    if not config.folds:
+        return train_and_validation(labels, groups, config.validation_fraction, config.seed)
+    held_out = fold_of(labels, groups, config.folds, config.seed) == (-1 if config.fold is None else config.fold)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def selects_best(config: TrainConfig) -> bool:
+    """Whether the held-out part chooses the weights. In a cross-validation it does not: it must only score them."""
+    return config.select == "best" and not config.folds
 
 
 def train_and_validation(
@@ -35,6 +60,33 @@ def train_and_validation(
     parts = [_draw(everything[commonest == label], groups, fraction, seed) for label in np.unique(commonest)]
     validation = np.sort(np.concatenate(parts))
     return np.setdiff1d(everything, validation), validation
+
+
+def fold_of(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Deals the images out to the folds of a cross-validation, whole groups at a time and each class evenly.
+
+    Args:
+      labels: [n] int.
+      groups: [n] str.
+      folds: how many, 2 or more.
+      seed: of the dealing.
+
+    Returns:
+      [n] int: the fold in which each image is held out, 0 to folds - 1.
+
+    Raises:
+      UserError: a class has fewer groups than there are folds.
+    """
+    commonest = _commonest_class(labels, groups)
+    least = min(len(np.unique(groups[commonest == label])) for label in np.unique(commonest))
+    if least < folds:
+        raise UserError(f"--folds={folds}: a class has only {least} groups (patients) in Train; use "
+                        f"--folds={max(least, 2)} or less.")
+    fold = np.empty(len(labels), np.int64)
+    dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for number, (_, held_out) in enumerate(dealer.split(labels, labels, groups)):
+        fold[held_out] = number
+    return fold
 
 
 def _commonest_class(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:

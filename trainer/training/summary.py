@@ -1,6 +1,5 @@
 """What a run says of itself: log lines, events, predictions, figures, the saved model, the last lines on the screen."""
 
-import csv
 import dataclasses
 from typing import Any
 
@@ -11,8 +10,9 @@ from trainer import workdir
 from trainer.config import TrainConfig
 from trainer.evidence import figures, metrics
 from trainer.evidence.intervals import Estimate
+from trainer.evidence.predictions import Predictions
 from trainer.prepared import Prepared
-from trainer.training import augment, input_pipeline, models
+from trainer.training import augment, input_pipeline
 from trainer.workdir import Workdir
 
 PREPARED_SIDE = 500  # Builders write squares of this side; the saved model takes them.
@@ -43,9 +43,36 @@ class Result:
             if shown:
                 count = found["accuracy"]
                 lines.append(f"{name} ({count['n']} images, {count['groups']} groups): " + "  ".join(shown))
-        lines.append(f"everything lies in {self.workdir.path}: metrics.json, figures/, predictions/, model/, events/")
-        lines.append(f"next: tensorboard --logdir={self.workdir.path / 'events'}")
+        lines += self._beside_controls()
+        if not (self.workdir.path / "report.html").exists():
+            return "\n".join([*lines, f"everything lies in {self.workdir.path}: metrics.json, figures/, predictions/, model/"])
+        lines.append(f"everything lies in {self.workdir.path}: report.html (open it), MODEL_CARD.md, metrics.json, figures/, "
+                     "predictions/, model/, audit/, evaluation/")
+        lines.append(f"next: python -m trainer.audit --workdir={self.workdir.path}   (retrains without lungs: does the "
+                     f"score come "
+                     "from them?)")
         return "\n".join(lines)
+
+    def _beside_controls(self) -> list[str]:
+        """What the controls score, the sentence that compares, the spread over members, how often test was scored."""
+        lines = [f"control that sees no lung, {name.replace('_', ' ')}: test accuracy {Estimate(**control['accuracy'])}  "
+                 f"roc_auc "
+                 f"{Estimate(**control['roc_auc'])}"
+                 for name, control in self.metrics.get("controls", {}).items() if control["kind"] == "no_lung"]
+        if sentence := self.metrics.get("comparison", {}).get("sentence"):
+            lines.append(sentence)
+        near = self.metrics.get("near_duplicates", {})
+        if near.get("test_images_copied_from_train"):
+            lines.append(f"WARNING: {near['test_images_copied_from_train']} test images copy a training image; see audit/.")
+        spread = self.workdir.path / "summary.json"
+        if spread.exists():
+            found = workdir.read_json(spread)
+            lines.append(f"{len(found['members'])} {found['kind']}, {found['scored_on']}: " + "  ".join(
+                f"{name} {row['mean']:.4f} ({row['least']:.4f} to {row['most']:.4f})" for name, row in found["spread"].items()))
+        if ledger := self.metrics.get("ledger"):
+            lines.append(f"this test split has been scored {ledger['count']} times by runs that share its data_dir")
+            lines += [ledger["warning"]] if ledger["warning"] else []
+        return lines
 
 
 def epoch_line(
@@ -90,44 +117,34 @@ def write_events(kind: str, line: dict[str, Any]) -> None:
             tf.summary.scalar(f"{kind}/{name}", value, step=line["step"])
 
 
-def write_predictions(
-    work: Workdir, split: str, part: input_pipeline.Examples, probabilities: np.ndarray, class_names: tuple[str, ...]
-) -> None:
-    """Writes predictions/SPLIT.csv: filename, group, label and one probability a class."""
-    work.predictions.mkdir(exist_ok=True)
-    with open(work.predictions / f"{split}.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["filename", "group", "label", *(f"probability_{name}" for name in class_names)])
-        for name, group, label, row in zip(part.filenames, part.groups, part.labels, probabilities, strict=True):
-            writer.writerow([name, group, class_names[label], *(f"{value:.8f}" for value in row)])
-
-
-def draw(
+def draw_training(
     work: Workdir, data: Prepared, config: TrainConfig, history: list[dict], train: input_pipeline.Examples,
-    limits: augment.Limits, test: input_pipeline.Examples, probabilities: np.ndarray
+    limits: augment.Limits,
 ) -> None:
-    """Draws the figures of a run into its workdir; `probabilities` are those of the test split."""
-    about = f"{config.model} on {data.name}" + (" (synthetic data)" if data.synthetic else "")
-    names, positive, folder = data.class_names, data.positive_class, work.figures
-    figures.learning_curves(history, folder / "learning_curves.png", f"Learning curves: {about}")
-    figures.confusion_matrix(test.labels, probabilities.argmax(axis=1), names, folder / "confusion_matrix.png",
-                             f"Test: {about}")
-    auc = metrics.roc_auc(test.labels, probabilities, test.groups, names, positive)
-    if auc.value is not None:
-        figures.roc(test.labels, probabilities, names, positive, auc, folder / "roc.png", f"ROC on test: {about}")
-    figures.worst_mistakes(test.images, test.labels, probabilities, test.filenames, names, folder / "worst_mistakes.png",
-                           f"Worst mistakes on test: {about}")
+    """Draws the learning curves and the first training batch as the network saw it."""
+    about, names = about_run(data, config), data.class_names
+    figures.learning_curves(history, work.figures / "learning_curves.png", f"Learning curves: {about}")
     batch = next(input_pipeline.training_batches(train, limits, config.batch_size, config.seed).as_numpy_iterator())
     captions = [f"{figures.short_name(train.filenames[index])}\n{names[train.labels[index]]}" for index in batch["index"]]
-    figures.contact_sheet(batch["image"], captions, folder / "augmented.png", f"The first training batch as the network sees "
-                          f"it: {about}")
+    figures.contact_sheet(batch["image"], captions, work.figures / "augmented.png", "The first training batch as the network "
+                          f"sees it: {about}")
 
 
-def save_model(work: Workdir, model, data: Prepared, config: TrainConfig) -> None:
-    """Saves the trained network, preprocessing included, and beside it what a reader of its output must know."""
-    work.model.mkdir(exist_ok=True)
-    models.with_preprocessing(model, PREPARED_SIDE).save(work.model / "model.keras")
-    workdir.write_json(work.model / "model.json", {
-        "class_names": list(data.class_names), "positive_class": data.positive_class, "synthetic": data.synthetic,
-        "dataset": data.name, "input": f"[batch, {PREPARED_SIDE}, {PREPARED_SIDE}, 1] float32 in 0..255, as "
-        "trainer.radiograph.standardize gives it", "output": "[batch, classes] probabilities", "model": config.model})
+def draw_scores(
+    work: Workdir, data: Prepared, config: TrainConfig, split: str, images: np.ndarray, said: Predictions
+) -> None:
+    """Draws confusion matrix, ROC curve and worst mistakes of one split; `images` are its squares [n, side, side, 1]."""
+    about, names, positive, folder = about_run(data, config), data.class_names, data.positive_class, work.figures
+    split = split.capitalize()
+    figures.confusion_matrix(said.labels, said.probabilities.argmax(axis=1), names, folder / "confusion_matrix.png",
+                             f"{split}: {about}")
+    auc = metrics.roc_auc(said.labels, said.probabilities, said.groups, names, positive)
+    if auc.value is not None:
+        figures.roc(said.labels, said.probabilities, names, positive, auc, folder / "roc.png", f"{split}, ROC: {about}")
+    figures.worst_mistakes(images, said.labels, said.probabilities, said.filenames, names, folder / "worst_mistakes.png",
+                           f"{split}, worst mistakes: {about}")
+
+
+def about_run(data: Prepared, config: TrainConfig) -> str:
+    """What a figure's title says of the run."""
+    return f"{config.model} on {data.name}" + (" (synthetic data)" if data.synthetic else "")

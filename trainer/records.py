@@ -1,0 +1,123 @@
+"""A split held in memory with all that is known of each image besides its pixels: what audits and evaluations work on."""
+
+import concurrent.futures
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from trainer import image_folder, radiograph
+from trainer.errors import UserError
+
+_READERS = 2
+HEADER = ("width", "height", "channels", "bit_depth", "byte_size", "format")
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Images in one order, and what was recorded of their files.
+
+    Attributes:
+      images: [n, side, side, 1] uint8, as `radiograph.standardize` gives them.
+      labels: [n] int32, indices into the set's class names.
+      groups: [n] str, the patients; images of one group are never split apart.
+      filenames: [n] str, as the data set names them.
+      header: name → [n]: width, height (pixels), channels, bit_depth, byte_size of the original file as int64; format as str.
+      columns: name → [n] str: the further columns of groups.csv, empty where a file has none.
+      lung_masks, lesion_masks: [n, side, side] bool where the truth is known (phantom), else None.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    filenames: np.ndarray
+    header: dict[str, np.ndarray]
+    columns: dict[str, np.ndarray]
+    lung_masks: np.ndarray | None = None
+    lesion_masks: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> "Records":
+        """The records at `indices` ([m] int or [n] bool), in that order."""
+        def part(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[indices]
+
+        return Records(self.images[indices], self.labels[indices], self.groups[indices], self.filenames[indices],
+                       {name: values[indices] for name, values in self.header.items()},
+                       {name: values[indices] for name, values in self.columns.items()},
+                       part(self.lung_masks), part(self.lesion_masks))
+
+
+def read(builder: Any, split: str) -> Records:
+    """Reads a split of a prepared set, sorted by filename.
+
+    Args:
+      builder: a prepared tfds.core.DatasetBuilder of this project (`prepared.open_dataset(…).builder`).
+      split: train or test.
+    """
+    total = builder.info.splits[split].num_examples
+    rows = builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
+    rows = list(tqdm(rows, f"reading {split}", total, unit=" images", leave=False, delay=2, disable=None))
+    rows.sort(key=lambda row: row["filename"])
+    return from_rows(rows)
+
+
+def from_folder(entries: Sequence[image_folder.Entry], class_names: Sequence[str]) -> tuple[Records, list[str]]:
+    """Reads files as they lie in a folder, without preparing a set.
+
+    Args:
+      entries: as `image_folder.find` gives them.
+      class_names: in label order.
+
+    Returns:
+      The records of the files that can be read, and one line for each that cannot.
+
+    Raises:
+      UserError: none can be read.
+    """
+    with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:  # Pillow frees the interpreter while it decodes.
+        found = tqdm(readers.map(_read_entry, entries), "reading files", len(entries), unit=" images", leave=False, delay=2,
+                     disable=None)
+        found = list(found)
+    unreadable = [result for result in found if isinstance(result, str)]
+    read_well = [(entry, *result) for entry, result in zip(entries, found, strict=True) if not isinstance(result, str)]
+    if not read_well:
+        raise UserError("no image could be read" + (f"; the first: {unreadable[0]}" if unreadable else "; the folder is "
+                                                                                                       "empty."))
+    rows = [dataclasses.asdict(header) | {
+        "image": square, "label": class_names.index(entry.label), "filename": entry.filename.encode(),
+        "group": entry.group.encode(), "columns": json.dumps(dict(entry.columns)), "format": header.format.encode()}
+        for entry, square, header in read_well]
+    return from_rows(rows), unreadable
+
+
+def _read_entry(entry: image_folder.Entry) -> tuple[np.ndarray, radiograph.Header] | str:
+    try:
+        found = radiograph.read(entry.path, name=str(entry.path))
+    except radiograph.RadiographError as error:
+        return str(error)
+    return radiograph.standardize(found)[..., None], found.header
+
+
+def from_rows(rows: list[dict[str, Any]]) -> Records:
+    """Builds records from examples as the builders define them (one dict an image; text as bytes)."""
+    columns = [json.loads(row["columns"]) for row in rows]
+    names = sorted({name for values in columns for name in values})
+    return Records(
+        images=np.stack([row["image"] for row in rows]),
+        labels=np.array([row["label"] for row in rows], np.int32),
+        groups=np.array([row["group"].decode() for row in rows]),
+        filenames=np.array([row["filename"].decode() for row in rows]),
+        header={name: np.array([row[name].decode() if name == "format" else int(row[name]) for row in rows])
+                for name in HEADER},
+        columns={name: np.array([values.get(name, "") for values in columns]) for name in names},
+        lung_masks=_masks(rows, "lung_mask"), lesion_masks=_masks(rows, "lesion_mask"))
+
+
+def _masks(rows: list[dict[str, Any]], name: str) -> np.ndarray | None:
+    return np.stack([row[name][..., 0] > 127 for row in rows]) if name in rows[0] else None

@@ -1,0 +1,40 @@
+"""The mean of several members as one model: saved and scored like any other."""
+
+import time
+
+from trainer.config import TrainConfig
+from trainer.evidence import copies
+from trainer.evidence.predictions import Predictions
+from trainer.prepared import Prepared
+from trainer.training import explained, input_pipeline, saved, scoring, summary
+from trainer.workdir import Workdir
+
+
+def save_and_score(
+    config: TrainConfig, data: Prepared, work: Workdir, members: list[summary.Result], held_out: Predictions | None,
+    started: float,
+) -> summary.Result:
+    """Averages the members' saved models, saves the average in the workdir and scores it once on train and test.
+
+    Args:
+      config: of the repetition, resolved.
+      data: the set the members were trained on.
+      work: where the average goes.
+      members: finished runs.
+      held_out: what members said of parts held out from them; the thresholds come from there.
+      started: `time.monotonic()` when the command began.
+    """
+    if work.finished:
+        return summary.Result(work, work.metrics(), resumed=True)
+    models = [saved.load(member.workdir.path).network for member in members]
+    model = saved.SavedModel(explained.average_of(models), {})
+    known_copies = copies.of_prepared(data, config.group_copies)
+    parts = {}
+    for name in ("train", "test"):
+        part = input_pipeline.load(data.builder, name, summary.PREPARED_SIDE)
+        parts[name] = part.with_groups(known_copies.join(part.filenames, part.groups))
+    said = {name: scoring.predictions_of(part, model.predict(part.images)[0], data) for name, part in parts.items()}
+    return scoring.finish(
+        work, data, config, scoring.Scored(parts, said, held_out, known_copies), lambda temperature: model.network,
+        {"members": len(members), "parameters": model.network.count_params(),
+         "seconds": {"total": round(time.monotonic() - started, 1)}})
