@@ -30,8 +30,9 @@ def test_the_workdir_is_complete(finished):
     for name in ("config.json", "metrics.json", "metrics.jsonl", "model/model.keras", "model/model.json",
                  "predictions/train.csv", "predictions/validation.csv", "predictions/test.csv", "figures/learning_curves.png",
                  "figures/confusion_matrix.png", "figures/roc.png", "figures/augmented.png", "figures/worst_mistakes.png",
-                 "model/refusal.npz", "audit/audit.json", "audit/controls.csv", "audit/controls.png", "audit/near_duplicates.csv",
-                 "evaluation/test/evaluation.json", "evaluation/test/predictions.csv", "evaluation/test/reliability.png",
+                 "model/refusal.npz", "audit/audit.json", "audit/controls.csv", "audit/controls.png",
+                 "audit/near_duplicates.csv", "evaluation/test/evaluation.json",
+                 "evaluation/test/predictions.csv", "evaluation/test/reliability.png",
                  "evaluation/test/maps.png", "report.html", "MODEL_CARD.md"):
         assert (folder / name).stat().st_size > 0, name
     assert list((folder / "events").glob("events.out.*"))

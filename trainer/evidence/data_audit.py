@@ -89,10 +89,12 @@ def near_duplicates(parts: dict[str, Records], copies: Copies) -> dict[str, Any]
     train, test = parts["train"], parts["test"]
     copied = int(copies.across(test.filenames, train.filenames).sum())
     shared = len(np.intersect1d(np.unique(train.groups), np.unique(test.groups)))
+    elsewhere = sum(row["same_label"] == "" for row in rows)
     lines = [copies.remark] if not rows else [
         f"{len(rows)} pairs of near-duplicates: {len(across)} across train and test, "
         f"{sum(row['same_group'] == 0 for row in rows)} between groups (patients) that groups.csv tells apart, "
-        f"{sum(row['same_label'] == 0 for row in rows)} between classes"]
+        f"{sum(row['same_label'] == 0 for row in rows)} between classes"
+        + (f", {elsewhere} with the folders searched besides" if elsewhere else "")]
     warning = None
     if copied or shared:
         warning = (f"WARNING: {copied} of {len(test)} test images copy a training image, and {shared} groups (patients) "
@@ -110,10 +112,11 @@ def pair_rows(parts: dict[str, Records], copies: Copies) -> list[dict[str, Any]]
     for pair in copies.pairs:
         (first_split, first), (second_split, second) = place[pair.first], place[pair.second]
         ours, theirs = parts[first_split], parts[second_split]
+        known = not {first_split, second_split} - {"train", "test"}  # Of other folders neither patients nor classes are known.
         rows.append({"first": pair.first, "second": pair.second, "inliers": pair.inliers, "mirrored": int(pair.mirrored),
                      "first_split": first_split, "second_split": second_split,
-                     "same_group": int(ours.groups[first] == theirs.groups[second]),
-                     "same_label": int(ours.labels[first] == theirs.labels[second])})
+                     "same_group": int(ours.groups[first] == theirs.groups[second]) if known else "",
+                     "same_label": int(ours.labels[first] == theirs.labels[second]) if known else ""})
     return rows
 
 

@@ -25,7 +25,7 @@ _PICTURES = {
 }
 _NAMES = {"roc_auc": "ROC AUC", "pr_auc": "PR AUC", "ppv": "positive predictive value", "npv": "negative predictive value",
           "f1": "F1", "mcc": "Matthews correlation", "log_loss": "log-loss", "brier": "Brier score",
-          "ece": "expected calibration error (debiased)"}
+          "ece": "expected calibration error (debiased)", "ece_if_calibrated": "the same, were the probabilities right"}
 
 
 def write(work: Workdir) -> None:
