@@ -15,7 +15,8 @@ def drawn(first: int, count: int, shortcut: str = "none", side: int = 160, seed:
     for index in range(first, first + count):
         label = phantom.label_of(seed, index)
         image = planted.plant(phantom.draw(seed, index, label, side).image, label, shortcut)
-        rows.append({"image": image[..., None], "label": label, "filename": b"%d" % index, "group": b"%d" % index, "columns": "{}",
+        name = b"%d" % index
+        rows.append({"image": image[..., None], "label": label, "filename": name, "group": name, "columns": "{}",
                      "format": b"PNG", **planted.header_of(label, shortcut, side)})
     return records.from_rows(rows)
 

@@ -18,8 +18,8 @@ from trainer.training import audit_run, evaluation, loop, repeats
 
 @pytest.fixture(scope="module")
 def config(tiny_data_dir, tmp_path_factory) -> TrainConfig:
-    return TrainConfig(dataset="covid_xray", data_dir=str(tiny_data_dir), model="compact", image_size=48, epochs=2, batch_size=8,
-                       validation_fraction=0.25, workdir=str(tmp_path_factory.mktemp("runs") / "first"))
+    return TrainConfig(dataset="covid_xray", data_dir=str(tiny_data_dir), model="compact", image_size=48, epochs=2,
+                       batch_size=8, validation_fraction=0.25, workdir=str(tmp_path_factory.mktemp("runs") / "first"))
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +109,8 @@ def test_a_test_split_that_copies_train_gets_no_score(tmp_path):
         for number, path in enumerate(sorted((folder / "Train" / label).iterdir())):
             Image.fromarray(phantom.draw(7, number + (100 if label == "covid" else 0), 0, 256).image).save(path)
         shutil.copytree(folder / "Train" / label, folder / "Test" / label)
-    config = TrainConfig(dataset="covid_xray", data_dir=str(tmp_path / "data"), manual_dir=str(folder), model="compact", image_size=48,
-                         epochs=1, batch_size=8, validation_fraction=0.0, workdir=str(tmp_path / "run"))
+    config = TrainConfig(dataset="covid_xray", data_dir=str(tmp_path / "data"), manual_dir=str(folder), model="compact",
+                         image_size=48, epochs=1, batch_size=8, validation_fraction=0.0, workdir=str(tmp_path / "run"))
     result = loop.train_and_evaluate(config)
     assert result.metrics["near_duplicates"]["test_images_copied_from_train"] == 16 and "WARNING" in str(result)
     with pytest.raises(UserError, match="no test score can be given"):

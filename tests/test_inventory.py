@@ -18,7 +18,8 @@ def parts(tiny_folder):
 
 @pytest.mark.parametrize("name, family", [
     ("Train/covid/covid_012.png", "covid_#.png"), ("a/IM 7 (3).jpg", "IM # (#).jpg"), ("x/00870a9c.png", "@.png"),
-    ("x/3f2504e0-4f89-11d3-9a0c-0305e82c3301.dcm", "@.dcm"), ("facade.png", "facade.png"), ("1.2.840.10008.dcm", "#.#.#.#.dcm")])
+    ("x/3f2504e0-4f89-11d3-9a0c-0305e82c3301.dcm", "@.dcm"),
+    ("facade.png", "facade.png"), ("1.2.840.10008.dcm", "#.#.#.#.dcm")])
 def test_names_are_reduced_to_their_family(name, family):
     assert inventory.family_of(name) == family
 

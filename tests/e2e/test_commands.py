@@ -32,6 +32,55 @@ def test_help_imports_no_tensorflow_and_lists_every_setting():
         assert name.removeprefix("--") in shown, name
 
 
+@pytest.mark.parametrize("command, wanted", [
+    ("trainer.audit", ("--dataset", "--manual_dir", "--workdir", "--output", "--also")),
+    ("trainer.evaluate", ("--workdir", "--split", "--manual_dir", "--compare"))])
+def test_help_of_the_other_commands_imports_no_tensorflow_either(command, wanted):
+    code = (f"import sys, runpy; sys.argv = ['{command}', '--help']\n"
+            f"try: runpy.run_module('{command}', run_name='__main__', alter_sys=True)\n"
+            "except SystemExit: pass\n"
+            "sys.exit('tensorflow' in sys.modules or 'sklearn' in sys.modules)")
+    assert run_command("-c", code).returncode == 0
+    shown = run_command("-m", command, "--help").stdout
+    assert all(name in shown for name in wanted)
+
+
+@pytest.mark.parametrize("command, words", [
+    (("trainer.evaluate",), "which run?"), (("trainer.evaluate", "--workdir=/nowhere"), "no finished run"),
+    (("trainer.audit", "--workdir=/nowhere"), "no finished run"), (("trainer.audit", "--manual_dir=/nowhere"), "does not exist"),
+    (("trainer.audit", "x"), "is not a flag"), (("trainer.evaluate", "--split=train"), "should be one of")])
+def test_mistakes_of_the_other_commands_are_answered_in_one_line(command, words, tmp_path):
+    output = [f"--output={tmp_path / 'out'}"] if "audit" in command[0] else []
+    done = run_command("-m", command[0], *command[1:], *output)
+    assert done.returncode != 0 and words in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_default_phantom_run_passes_and_no_control_without_lungs_does(tmp_path):
+    done = run_command("-m", "trainer.main", "--epochs=13", "--dataset=phantom", f"--data_dir={tmp_path / 'data'}",
+                       f"--workdir={tmp_path / 'run'}", timeout=900)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert found["test"]["roc_auc"]["value"] > 0.95
+    for name, control in found["controls"].items():
+        if control["kind"] == "no_lung":
+            assert control["roc_auc"]["low"] <= 0.5 <= control["roc_auc"]["high"], name
+    assert "No shortcut found" in (tmp_path / "run" / "report.html").read_text()
+    explained = json.loads((tmp_path / "run" / "evaluation" / "test" / "evaluation.json").read_text())["explanation"]
+    assert explained["pointing_game"]["hits"]["value"] > explained["pointing_game"]["chance"]["value"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shortcut, control", [("marker", "corners"), ("border", "border"), ("contrast", "mean_and_deviation"),
+                                               ("header", "header")])
+def test_the_audit_names_the_planted_shortcut_first(shortcut, control, tmp_path):
+    done = run_command("-m", "trainer.audit", "--dataset=phantom", f"--phantom_shortcut={shortcut}", "--phantom_train=128",
+                       "--phantom_test=64", f"--data_dir={tmp_path / 'data'}", f"--output={tmp_path / 'audit'}", timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text())["shortcuts"][0] == control
+    assert "SHORTCUTS" in done.stdout
+
+
 @pytest.mark.parametrize("flags, words", [
     (("--epochs=0",), "--epochs=0: give 1 or more"),
     (("--model=resnet",), "should be one of"),
