@@ -71,3 +71,8 @@ def test_new_folders_never_collide(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(workdir.time, "strftime", lambda _: "now")
     assert len({opened(TrainConfig()).path for _ in range(3)}) == 3
+
+
+def test_members_trained_before_do_not_keep_a_repetition_from_its_folder(tmp_path):
+    (tmp_path / "run" / "members" / "fold_0").mkdir(parents=True)
+    assert opened(TrainConfig(workdir=str(tmp_path / "run"), folds=2)).path == tmp_path / "run"

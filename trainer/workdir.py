@@ -125,7 +125,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def _create(path: Path, record: dict[str, Any]) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
+        if any(child.name != "members" for child in path.iterdir()):  # Members may have been trained before, on other machines.
             raise UserError(f"{path} holds other files and no config.json; use a new or empty folder as --workdir.")
         write_json(path / "config.json", record)
     except OSError as error:
