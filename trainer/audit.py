@@ -37,6 +37,8 @@ def main(argv: Sequence[str]) -> None:
 
             print(audit_run.audit_run(_WORKDIR.value, _DATA_DIR.value, _SEED.value))
             return
+        if not _MANUAL_DIR.value:
+            quiet.start_tensorflow()
         from trainer.evidence import audit_set
 
         print(audit_set.audit_set(

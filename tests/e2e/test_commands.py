@@ -47,7 +47,8 @@ def test_help_of_the_other_commands_imports_no_tensorflow_either(command, wanted
 
 @pytest.mark.parametrize("command, words", [
     (("trainer.evaluate",), "which run?"), (("trainer.evaluate", "--workdir=/nowhere"), "no finished run"),
-    (("trainer.audit", "--workdir=/nowhere"), "no finished run"), (("trainer.audit", "--manual_dir=/nowhere"), "does not exist"),
+    (("trainer.audit", "--workdir=/nowhere"), "no finished run"),
+    (("trainer.audit", "--manual_dir=/nowhere"), "does not exist"),
     (("trainer.audit", "x"), "is not a flag"), (("trainer.evaluate", "--split=train"), "should be one of")])
 def test_mistakes_of_the_other_commands_are_answered_in_one_line(command, words, tmp_path):
     output = [f"--output={tmp_path / 'out'}"] if "audit" in command[0] else []

@@ -55,6 +55,11 @@ class Copies:
         return duplicates.join_groups(groups, [duplicates.Pair(first, second, 0, False) for chain in chains
                                                for first, second in itertools.pairwise(sorted(chain))])
 
+    def outside(self, ours: np.ndarray) -> np.ndarray:
+        """Which of `ours` ([n] str filenames) are copies of an image that is not among them: [n] bool."""
+        others = {name for pair in self.pairs for name in (pair.first, pair.second)} - set(ours)
+        return self.across(ours, np.array(sorted(others), str))
+
     def joined(self, part: records.Records) -> records.Records:
         """The records in groups that hold their copies."""
         return dataclasses.replace(part, groups=self.join(part.filenames, part.groups))

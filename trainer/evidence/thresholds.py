@@ -45,6 +45,23 @@ def choose(positive: np.ndarray, score: np.ndarray, groups: np.ndarray, chosen_o
     return found | {"sensitivity_95": _described(highest, positive, score, groups, chosen_on)}
 
 
+def unsure_band(positive: np.ndarray, score: np.ndarray, groups: np.ndarray) -> list[float] | None:
+    """Between which probabilities a model should say it is unsure: above the highest threshold with 0.95 sensitivity a negative
+    answer misses too many, below the lowest with 0.95 specificity a positive one is wrong too often.
+
+    The arguments are those of `choose`, of held-out predictions.
+
+    Returns:
+      [low, high], equal where both are had at once; None where these predictions cannot tell.
+    """
+    sensitive = choose(positive, score, groups, "")["sensitivity_95"]["threshold"]
+    specific = choose(~np.asarray(positive, bool), 1.0 - np.asarray(score), groups, "")["sensitivity_95"]["threshold"]
+    if sensitive is None or specific is None:
+        return None
+    low, high = sensitive, 1.0 - specific
+    return [low, high] if low < high else [(low + high) / 2] * 2
+
+
 def at(threshold: float, positive: np.ndarray, score: np.ndarray, groups: np.ndarray) -> dict[str, Estimate]:
     """Sensitivity and specificity of a threshold; `positive` [n] bool, `score` [n] float, `groups` [n] str."""
     positive, called = np.asarray(positive, bool), np.asarray(score) >= threshold

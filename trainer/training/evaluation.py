@@ -118,15 +118,15 @@ def note(data: Prepared, work: Workdir, part: Records, said: Predictions, weight
 
 
 def _own(data: Prepared, config: TrainConfig, known: Copies, wanted: str) -> tuple[Records, list[str]]:
-    train = known.joined(records.read(data.builder, "train"))
     if wanted == "validation":
+        train = known.joined(records.read(data.builder, "train"))
         held_out = split.parts(train.labels, train.groups, config)[1]
         if not len(held_out):
             raise UserError("this run held no validation part out; score it with --split=test.")
         return train.take(held_out), ["The validation part chose the weights: its scores are too good to be reported as a "
                                       "test."]
     test = known.joined(records.read(data.builder, "test"))
-    copied = known.across(test.filenames, train.filenames)
+    copied = known.outside(test.filenames)  # The other split is train.
     if copied.all():
         raise UserError("every test image copies a training image, so no test score can be given; score the run on other "
                         "images "

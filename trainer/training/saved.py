@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from trainer import workdir
 from trainer.errors import UserError
+from trainer.evidence.refusal import Refusal
 from trainer.training import (
     explained as _explained,  # noqa: F401  Registers the layers a saved model is made of.
 )
@@ -74,6 +75,17 @@ def load(path: Path) -> SavedModel:
         reason = str(error).splitlines()[0]
         raise UserError(f"{model} cannot be loaded ({reason}); train it again in a new --workdir.") from error
     return SavedModel(network, workdir.read_json(path / "model" / "model.json"))
+
+
+def refusal_arrays(path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of model/refusal.npz in a workdir; None where nothing was fitted."""
+    place = path / "model" / "refusal.npz"
+    return Refusal.load(place).to_arrays() if place.exists() else None
+
+
+def prepared_squares(builder: Any, count: int) -> np.ndarray:
+    """The first squares of a prepared set's test split, [count, side, side, 1] uint8."""
+    return np.stack([row["image"] for row in builder.as_dataset(split=f"test[:{count}]").as_numpy_iterator()])
 
 
 def _in_batches(

@@ -12,11 +12,13 @@ from trainer.config import TrainConfig
 from trainer.evidence import calibration, description, metrics, predictions, report, thresholds
 from trainer.evidence.copies import Copies
 from trainer.evidence.predictions import Predictions
+from trainer.inference import exporting
 from trainer.prepared import Prepared
 from trainer.training import evaluation, saved, summary
 from trainer.training.input_pipeline import Examples
 from trainer.workdir import Workdir
 
+_COMPARED = 8  # Images on which the export is compared with Keras.
 PREPROCESSING = 1  # Rises with any change to radiograph.standardize or to the resampling in the graph.
 
 
@@ -71,6 +73,9 @@ def finish(
     if "test" in said:
         found |= evaluation.of_finished_run(work, data, config, model, scored.known_copies,
                                                facts.get("weights_sha256", ""))
+        squares = saved.prepared_squares(data.builder, _COMPARED)
+        refusal = saved.refusal_arrays(work.path)
+        found["export"] = exporting.write(work.model, model.network, model.facts, refusal, ("onnx",), squares)
     workdir.write_json(work.path / "metrics.json", found)
     if "test" in said:
         report.write(work)
@@ -98,16 +103,18 @@ def _facts(
     fitted: calibration.Temperature | None
 ) -> dict[str, Any]:
     """What a reader of the model's output must know: model.json."""
-    chosen = {}
+    chosen, unsure = {}, None
     if held_out is not None and data.positive_class:
         index = data.class_names.index(data.positive_class)
         probabilities = calibration.apply(held_out.probabilities, temperature)[:, index]
         where = "out-of-fold predictions" if config.folds else "the validation part"
+        unsure = thresholds.unsure_band(held_out.labels == index, probabilities, held_out.groups)
         chosen = description.plain(thresholds.choose(held_out.labels == index, probabilities, held_out.groups, where))
     return {
         "class_names": list(data.class_names), "positive_class": data.positive_class, "synthetic": data.synthetic,
         "dataset": data.name, "model": config.model, "preprocessing": PREPROCESSING, "temperature": temperature,
         "calibration": description.plain(fitted), "thresholds": chosen,
+        "threshold": 0.5, "unsure": unsure,
         "input": f"image: [batch, {summary.PREPARED_SIDE}, {summary.PREPARED_SIDE}, 1] float32 in 0..255, as "
                  "trainer.radiograph.standardize gives it",
         "output": "probabilities [batch, classes], calibrated; map [batch, side, side, classes], where the evidence for "
