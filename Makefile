@@ -1,4 +1,4 @@
-# make train | test | test-all | lint | lock | clean. The first call sets up .venv; BUILD.md says more.
+# make train | demo | test | test-all | lint | lock | clean. The first call sets up .venv; BUILD.md says more.
 #
 # make train ARGS='--model=compact'     more flags for the command
 # make setup PYTHON=python3.12          another Python
@@ -12,11 +12,12 @@ STAMP := .venv/.set-up
 OURS := .venv/.made-by-make
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-compile
 
-.PHONY: help setup train test test-all lint lock clean
+.PHONY: help setup train demo test test-all lint lock clean
 
 help:
 	@echo "make setup     install everything into .venv (once)"
 	@echo "make train     train the default model: python -m trainer.main --epochs=13; more flags with ARGS='--model=compact'"
+	@echo "make demo      serve the newest finished run as a page; more flags with ARGS='--share'"
 	@echo "make test      run the fast tests"
 	@echo "make test-all  run all tests"
 	@echo "make lint      check style and the direction of imports"
@@ -45,6 +46,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 train: $(STAMP)
 	$(BIN)/python -m trainer.main --epochs=13 $(ARGS)
+
+demo: $(STAMP)
+	$(BIN)/python -m demo.app $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not browser" $(ARGS)
