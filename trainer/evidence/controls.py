@@ -112,6 +112,7 @@ def _control(
         missing = intervals.none("train holds a single class" if len(test) else "no test image", test.groups)
         return Control(name, kind, what, np.full((len(test), len(class_names)), np.nan), missing, missing)
     forest = RandomForestClassifier(_TREES, random_state=seed, n_jobs=2).fit(features(name, train), train.labels)
+    forest.n_jobs = 1  # Threads add the trees' votes up in any order, and the last bit follows it.
     probabilities = np.zeros((len(test), len(class_names)))
     probabilities[:, present] = forest.predict_proba(features(name, test))
     scores = metrics.scores(test.labels, probabilities, test.groups, class_names, positive_class)
