@@ -102,6 +102,7 @@ def test_a_workdir_without_a_model_is_refused_in_one_line(run, tmp_path, change,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_test_split_that_copies_train_gets_no_score(tmp_path):
     counts = {("Train", "covid"): 8, ("Train", "non_covid"): 8}
     folder = write_set(tmp_path / "set", counts)

@@ -62,6 +62,20 @@ def test_a_saved_export_gives_the_same_and_needs_no_code_of_its_own(images, tmp_
         np.testing.assert_allclose(again(larger)[name], value, atol=1e-6)
 
 
+@pytest.mark.parametrize("precision, tolerance", [("float64", 1e-5), ("mixed_bfloat16", 0.05), ("mixed_float16", 0.01)])
+def test_networks_of_other_precision_are_exported_in_single(images, precision, tolerance):
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = models.build(resolved(TrainConfig(model="cnn", image_size=192, precision=precision)), 2)
+        export = explained.export_of(model, 192)
+        expected = model(images)["probabilities"]
+    finally:
+        keras.config.set_dtype_policy("float32")
+    computing = [layer for layer in export.get_layer("cnn_trunk").layers if not isinstance(layer, keras.layers.InputLayer)]
+    assert {layer.compute_dtype for layer in computing} == {"float32"}
+    np.testing.assert_allclose(export(images)["probabilities"], tf.cast(expected, tf.float32), atol=tolerance)
+
+
 def test_an_ensemble_is_the_mean_of_its_members(images):
     members = [explained.export_of(network(name), 192) for name in ("cnn", "compact")]
     found, single = explained.average_of(members)(images), [member(images) for member in members]

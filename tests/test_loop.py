@@ -123,6 +123,7 @@ def test_without_a_validation_part_the_last_epoch_is_kept(config, tmp_path):
     assert found.metrics["train"]["accuracy"]["n"] == 26
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_that_makes_no_progress(config, tmp_path):
     found = loop.train_and_evaluate(dataclasses.replace(
         config, workdir=str(tmp_path / "run"), epochs=8, patience=1, learning_rate=1e-12, schedule="constant"))
@@ -133,8 +134,8 @@ def test_patience_ends_a_run_that_makes_no_progress(config, tmp_path):
     pytest.param({"precision": "mixed_bfloat16"}, marks=pytest.mark.slow),
     pytest.param({"precision": "mixed_float16", "clip_norm": 1.0}, marks=pytest.mark.slow),
     pytest.param({"model": "compact", "image_size": 48, "clip_norm": 0.5}, marks=pytest.mark.slow),
-    {"class_weights": True, "label_smoothing": 0.1, "contrast": 0.2, "brightness": 0.1, "rotation": 5.0, "shift": 0.1,
-     "optimizer": "adamw", "weight_decay": 0.01}])
+    pytest.param({"class_weights": True, "label_smoothing": 0.1, "contrast": 0.2, "brightness": 0.1, "rotation": 5.0,
+                  "shift": 0.1, "optimizer": "adamw", "weight_decay": 0.01}, marks=pytest.mark.slow)])
 def test_options_train_and_lower_the_loss(config, tmp_path, options):
     found = loop.train_and_evaluate(dataclasses.replace(config, workdir=str(tmp_path / "run"), epochs=6, **options))
     losses = [line["loss"] for line in found.workdir.history() if "epoch" not in line]

@@ -128,6 +128,7 @@ def test_a_batch_that_does_not_divide_is_refused(tiny_data_dir, tmp_path):
     assert "multiple of 2" in said and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_auto_without_a_network_trains_on_phantoms_and_says_so_loudly(tmp_path):
     flags = (f"--data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}", "--phantom_train=24", "--phantom_test=8",
              "--epochs=1", "--image_size=96")

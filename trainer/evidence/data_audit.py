@@ -77,8 +77,10 @@ def control_lines(found: list[Control], shortcuts: list[str]) -> list[str]:
     if shortcuts:
         lines.append("SHORTCUTS: the classes can be told apart without seeing a lung, by " + "; ".join(
             what[name] for name in shortcuts) + ".")
+    elif any(control.roc_auc.value is None for control in found if control.kind == "no_lung"):
+        lines.append("Whether there is a shortcut cannot be said: a control without lungs could not be scored.")
     else:
-        lines.append("No shortcut found: every no-lung control's interval contains chance.")
+        lines.append("No shortcut found: no control without lungs does better than chance.")
     return lines
 
 

@@ -27,8 +27,8 @@ def export_of(model: keras.Model, side: int, temperature: float = 1.0) -> keras.
       map [batch, side, side, classes] ≥ 0, where in the image the evidence for each class lies, in logits a cell of the feature
       map; features [batch, channels], the means of the last feature map over all places.
     """
-    last = _LAST_MAP[model.name]
-    trunk = keras.Model(model.input, model.get_layer(last).output, name=f"{model.name}_trunk")
+    name, model = model.name, _in_float32(model)
+    trunk = keras.Model(model.input, model.get_layer(_LAST_MAP[name]).output, name=f"{name}_trunk")
     dense = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
     pooled = any(isinstance(layer, layers.GlobalAveragePooling2D) for layer in model.layers)
     head = EvidenceHead([layer.units for layer in dense], pooled, temperature, name="evidence", dtype="float32")
@@ -39,7 +39,17 @@ def export_of(model: keras.Model, side: int, temperature: float = 1.0) -> keras.
     head.set_weights([value for layer in dense for value in layer.get_weights()])
     outputs = {"probabilities": found["probabilities"], "features": found["features"],
                "map": Enlarge(side, name="map", dtype="float32")(found["map"])}
-    return keras.Model(image, outputs, name=f"{model.name}_export")
+    return keras.Model(image, outputs, name=f"{name}_export")
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """The network with all arithmetic in single precision, which every runtime knows; itself where it is so already."""
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+    cast = keras.models.clone_model(model, clone_function=lambda layer: layer.__class__.from_config(
+        {**layer.get_config(), "dtype": "float32"}))
+    cast.set_weights(model.get_weights())
+    return cast
 
 
 def average_of(models: list[keras.Model]) -> keras.Model:
