@@ -5,6 +5,7 @@ python -m demo.app --workdir=runs/mine [--share] [--auth=user:password]
 
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -34,7 +35,9 @@ def main(argv: Sequence[str]) -> None:
 
         login, line = doors.auth_of(_AUTH.value, _SHARE.value, _ADDRESS.value)
         served = answers.open_run(Path(_WORKDIR.value) if _WORKDIR.value else answers.newest_run())
-        from demo import page
+        from starlette.middleware import Middleware
+
+        from demo import gate, page
 
         flag_dir = Path(_FLAG_DIR.value).expanduser() if _FLAG_DIR.value else None
         blocks = page.build(served, doors.RateLimit(), flag_dir).queue(max_size=20, default_concurrency_limit=2)
@@ -42,7 +45,8 @@ def main(argv: Sequence[str]) -> None:
         _, local, public = blocks.launch(
             server_name=_ADDRESS.value, server_port=port, share=_SHARE.value, auth=login, theme=page.THEME, css=page.CSS,
             max_file_size=doors.MOST_BYTES, allowed_paths=[], mcp_server=_MCP.value or None, quiet=True, ssr_mode=False,
-            show_error=True, footer_links=["api"], prevent_thread_lock=True)
+            show_error=True, footer_links=["api"], prevent_thread_lock=True,
+            app_kwargs={"middleware": [Middleware(gate.Gate, closed=login is not None)]})
         print("\n".join(part for part in (f"{served.folder} is served at {local}", line, _shared(public)) if part), flush=True)
         _wait(blocks)
 
@@ -70,6 +74,7 @@ def _free_port(address: str, wanted: int) -> int:
 
 
 def _wait(blocks) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ends as Ctrl-C does: the server closes, and its cache goes.
     try:
         while True:
             time.sleep(3600)

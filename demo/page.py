@@ -1,7 +1,10 @@
 """The page: classify one radiograph or many, see where the evidence lies, and how much to trust the model."""
 
+import atexit
 import json
+import shutil
 import tempfile
+import threading
 import uuid
 from pathlib import Path
 from typing import Any
@@ -192,7 +195,11 @@ def _disagreement(served: Served, seen: gr.State, flag_dir: Path) -> None:
 def _csv(served: Served, rows: list[list[str]]) -> str:
     import csv
 
-    folder = Path(tempfile.mkdtemp(prefix="answers"))
+    folder = Path(tempfile.mkdtemp(prefix="answers"))  # Gradio serves a copy, which it deletes; this one is ours to delete.
+    forget = threading.Timer(60.0, shutil.rmtree, [folder, True])
+    forget.daemon = True
+    forget.start()
+    atexit.register(shutil.rmtree, folder, True)
     with open(folder / "predictions.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(batch.header(served.model))

@@ -50,13 +50,13 @@ def run(tmp_path_factory):
     return folder
 
 
-def serve(run, *flags: str) -> tuple[subprocess.Popen, str, str]:
+def serve(run, *flags: str, **environment: str) -> tuple[subprocess.Popen, str, str]:
     """Starts the page and waits for it: (process, address, what it printed)."""
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         port = trial.getsockname()[1]
     process = subprocess.Popen([sys.executable, "-m", "demo.app", f"--workdir={run}", f"--port={port}", *flags], cwd=ROOT,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment})
     printed = ""
     for line in process.stdout:
         printed += line
@@ -234,6 +234,83 @@ def test_behind_a_login_nothing_is_answered_without_it(run):
     finally:
         process.terminate()
         process.wait(20)
+
+
+def hostile(folder) -> dict[str, tuple[str, bytes]]:
+    """What it is → (the name it is sent under, bytes)."""
+    film = (folder / "eight.png").read_bytes()
+    wide = io.BytesIO()
+    Image.new("1", (30_000, 30_000)).save(wide, "PNG")
+    inner, bomb, nested = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("film.png", film)
+    with zipfile.ZipFile(nested, "w") as archive:
+        archive.writestr("inner.zip", inner.getvalue())
+        archive.writestr("../../climbed.png", film)
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        archive.writestr("zeros.png", bytes(400_000_000))
+    script = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+    return {
+        "truncated": ("a.png", film[:len(film) // 2]),
+        "mislabelled": ("a.dcm", film),
+        "pixel bomb": ("a.png", wide.getvalue()),
+        "a script": ("a.png", script),
+        "an SVG": ("a.svg", script),
+        "empty": ("a.png", b""),
+        "text": ("a.jpg", b"no picture"),
+        "climbing": ("../../../climbed.png", film),
+        "unicode": ("Ρ\u202egnp.\N{PILE OF POO}.png", film),
+        "a long name": ("x" * 900 + ".png", film),
+        "nested zip": ("a.zip", nested.getvalue()),
+        "zip bomb": ("a.zip", bomb.getvalue()),
+        "a broken zip": ("a.zip", bomb.getvalue()[:500]),
+        "50 MB": ("a.png", film + bytes(50_000_000))}
+
+
+READ = {"mislabelled", "climbing", "unicode", "a long name"}  # Ordinary films under odd names.
+
+
+def test_hostile_files_get_a_message_and_leave_nothing_behind(run, tmp_path):
+    import requests
+
+    films(tmp_path)
+    cache = tmp_path / "deep" / "in" / "cache"
+    cache.mkdir(parents=True)
+    before = {path for path in tmp_path.rglob("*") if cache not in path.parents}
+    process, address, _ = serve(run, GRADIO_TEMP_DIR=str(cache), TMPDIR=str(cache))
+
+    def ask(name: str, data: bytes, endpoint: str) -> str:
+        sent = requests.post(f"{address}gradio_api/upload", files={"files": (name, data)}, timeout=60)
+        if not sent.ok:
+            return f"upload: {sent.text}"
+        file = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
+        body = {"data": [file if endpoint == "classify" else [file]]}
+        called = requests.post(f"{address}gradio_api/call/{endpoint}", json=body, timeout=60)
+        assert called.ok, called.text
+        return requests.get(f"{address}gradio_api/call/{endpoint}/{called.json()['event_id']}", timeout=60).text
+
+    try:
+        for what, (name, data) in hostile(tmp_path).items():
+            said = ask(name, data, "classify")
+            assert "Traceback" not in said and "/deep/" not in said, (what, said)
+            assert ("event: complete" in said) == (what in READ), (what, said)
+            if what not in READ:
+                assert len(said) > 30 and ("event: error" in said or said.startswith("upload:")), (what, said)
+            many = ask(name, data, "classify_batch")
+            assert "Traceback" not in many and "/deep/" not in many, (what, many)
+        outside = requests.post(f"{address}gradio_api/call/classify", timeout=60, json={
+            "data": [{"path": str(tmp_path / "eight.png"), "meta": {"_type": "gradio.FileData"}}]})
+        assert "probabilities" not in requests.get(
+            f"{address}gradio_api/call/classify/{outside.json()['event_id']}", timeout=60).text, "a file outside was read"
+        assert "event: complete" in ask("film.png", (tmp_path / "eight.png").read_bytes(), "classify"), "the server has died"
+        assert {path for path in tmp_path.rglob("*") if cache not in path.parents} == before
+    finally:
+        process.terminate()
+        rest = process.communicate(timeout=30)[0]
+    assert rest.count("Traceback") == rest.count("InvalidPathError: ") == 1, rest  # Of the forged path; Gradio logs it itself.
+    assert "climbed" not in rest and "PILE" not in rest, rest
+    left = [path.name for path in cache.rglob("*") if path.is_file() and path.stat().st_size]
+    assert left == [], "the cache was not emptied"
 
 
 def test_a_share_link_that_cannot_be_made_leaves_the_page_running_with_a_password(run):

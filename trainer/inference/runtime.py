@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 
 from trainer.errors import UserError
 from trainer.evidence.refusal import Refusal
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime reports to its maker unless told not to before it is imported.
 
 NAMES = {"onnx": "model.onnx", "litert": "model.tflite", "saved_model": "saved_model"}
 _OUTPUTS = ("probabilities", "features", "map")

@@ -74,6 +74,8 @@ def load(path: Path) -> SavedModel:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{model} cannot be loaded ({reason}); train it again in a new --workdir.") from error
+    if not isinstance(network.output, dict):
+        raise UserError(f"{model} was saved by an earlier version; train it again in a new --workdir.")
     return SavedModel(network, workdir.read_json(path / "model" / "model.json"))
 
 
