@@ -44,8 +44,8 @@ def main(argv: Sequence[str]) -> None:
         port = _free_port(_ADDRESS.value, _PORT.value)
         _, local, public = blocks.launch(
             server_name=_ADDRESS.value, server_port=port, share=_SHARE.value, auth=login, theme=page.THEME, css=page.CSS,
-            max_file_size=doors.MOST_BYTES, allowed_paths=[], mcp_server=_MCP.value or None, quiet=True, ssr_mode=False,
-            show_error=True, footer_links=["api"], prevent_thread_lock=True,
+            js=page.PASTE, max_file_size=doors.MOST_BYTES, allowed_paths=[], mcp_server=_MCP.value or None, quiet=True,
+            ssr_mode=False, show_error=True, footer_links=["api"], prevent_thread_lock=True,
             app_kwargs={"middleware": [Middleware(gate.Gate, closed=login is not None)]})
         print("\n".join(part for part in (f"{served.folder} is served at {local}", line, _shared(public)) if part), flush=True)
         _wait(blocks)

@@ -23,7 +23,8 @@ _FIGURES = {"Beside its controls": "audit/controls.png", "Reliability": "evaluat
 _FORGOTTEN = 600  # Seconds after which an image that was looked at is dropped from memory.
 
 THEME = gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"],
-                       font_mono=["ui-monospace", "monospace"])
+                       font_mono=["ui-monospace", "monospace"]).set(
+    body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300")  # Gradio's own miss WCAG AA.
 CSS = """
 .gradio-container { max-width: min(72rem, 100vw) !important; margin: 0 auto !important; }
 .gradio-container .main, .gradio-container .main > .wrap, .gradio-container main { min-width: 0 !important; width: 100%;
@@ -32,6 +33,15 @@ CSS = """
   font-weight: 600; }
 .gradio-container .column, .gradio-container .tabitem, #table { min-width: 0 !important; max-width: 100%; }
 #table { overflow-x: auto; }
+@media (max-width: 700px) {
+  .stacked { flex-direction: column !important; flex-wrap: nowrap !important; }
+  .stacked > .column { display: contents !important; }
+  .stacked > .column > * { width: 100% !important; flex: none !important; order: 4; }
+  .stacked > .column > #upload { order: 1; }
+  .stacked > .column > #verdict { order: 2; }
+  .stacked > .column > #evidence { order: 3; }
+}
+body:not(.dark) button[role=tab][aria-selected=true] { color: #1d4ed8 !important; }
 .card { border: 1px solid #94a3b8; border-left-width: 6px; border-radius: 6px; padding: .6rem 1rem; }
 .card h3 { margin: .1rem 0 .4rem; font-size: 1.3rem; }
 .card.answered { border-left-color: #0072b2; }
@@ -42,6 +52,18 @@ CSS = """
 .card .track { background: #cbd5e1; height: .8rem; border-radius: 4px; }
 .card .fill { background: #0072b2; height: .8rem; border-radius: 4px; }
 """
+# Pasting an image does what dropping it does: its file goes to the visible upload.
+PASTE = """() => document.addEventListener("paste", event => {
+  const files = [...(event.clipboardData?.files ?? [])];
+  const inputs = [...document.querySelectorAll("#upload input[type=file], #uploads input[type=file]")];
+  const input = inputs.find(one => one.parentElement.offsetParent !== null);
+  if (!files.length || !input) return;
+  const carried = new DataTransfer();
+  (input.multiple ? files : files.slice(0, 1)).forEach(file => carried.items.add(file));
+  input.files = carried.files;
+  input.dispatchEvent(new Event("change", {bubbles: true}));
+  event.preventDefault();
+})"""
 
 
 def build(served: Served, limit: RateLimit, flag_dir: Path | None = None) -> gr.Blocks:
@@ -72,7 +94,7 @@ def build(served: Served, limit: RateLimit, flag_dir: Path | None = None) -> gr.
 def _classify(served: Served, limit: RateLimit, flag_dir: Path | None) -> None:
     seen = gr.State(None, time_to_live=_FORGOTTEN)
     gr.HTML(words.warnings(served), visible=bool(served.warnings))
-    with gr.Row():
+    with gr.Row(elem_classes="stacked"):
         with gr.Column(scale=2, min_width=300):
             upload = gr.File(label="A frontal chest radiograph: PNG (8 or 16 bit), JPEG or DICOM", file_types=_KINDS[:-1],
                              elem_id="upload")

@@ -1,5 +1,6 @@
 """The page in a real browser and its API from a script, served by a real process on 127.0.0.1."""
 
+import base64
 import csv
 import io
 import json
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_command
 from trainer import phantom
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -42,6 +43,8 @@ def run(tmp_path_factory):
     network = explained.export_of(models.build(resolved(TrainConfig(model="compact", image_size=64)), 2), 500)
     squares = np.stack([phantom.draw(2, index, index % 2).image for index in range(80)])[..., None]
     fitted = refusal.fit(squares, network(squares.astype(np.float32))["features"].numpy(), np.arange(80).astype(str))
+    network.save(folder / "model" / "model.keras")
+    (folder / "model" / "model.json").write_text(json.dumps(FACTS))
     exporting.write(folder / "model", network, FACTS, fitted.to_arrays(), ("onnx",), squares[:2])
     (folder / "metrics.json").write_text(json.dumps({
         "model": "compact", "dataset": {"name": "phantom", "images": {"train": 80}, "class_names": FACTS["class_names"]},
@@ -91,14 +94,19 @@ def page(browser, address, request):
     width, height, scheme = request.param
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     opened = context.new_page()
-    outside = []
+    outside, wrong = [], []
+    opened.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on("request", lambda asked: outside.append(asked.url) if "127.0.0.1" not in asked.url
               and not asked.url.startswith(("data:", "blob:")) else None)
     opened.goto(address)
     opened.wait_for_selector("#upload")
     yield opened
+    if opened.locator("#upload").is_visible():
+        assert opened.locator("#upload").bounding_box()["width"] > 290, "the columns are squeezed"
     assert opened.evaluate("document.documentElement.scrollWidth") <= width, "the page is wider than the screen"
     assert outside == [], "the page asks for something from outside"
+    assert wrong == [], "the page has errors"
     context.close()
 
 
@@ -146,6 +154,17 @@ def test_each_format_gets_the_same_answer_and_a_map(page, tmp_path):
     assert "synthetic" in page.inner_text(".warning").lower()
 
 
+def test_an_image_can_be_pasted(page, tmp_path):
+    films(tmp_path)
+    page.evaluate("""async data => {
+        const carried = new DataTransfer(), bytes = Uint8Array.from(atob(data), char => char.charCodeAt(0));
+        carried.items.add(new File([bytes], "pasted.png", {type: "image/png"}));
+        document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: carried, bubbles: true, cancelable: true}));
+    }""", base64.b64encode((tmp_path / "eight.png").read_bytes()).decode())
+    page.wait_for_selector("#verdict .card", timeout=30_000)
+    assert "Not read" not in page.inner_text("#verdict")
+
+
 def test_a_photograph_is_refused_and_a_text_is_not_read(page, tmp_path):
     colours = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
     Image.fromarray(colours).resize((800, 600)).save(tmp_path / "photo.png")
@@ -184,6 +203,47 @@ def test_it_can_be_reached_by_keyboard(page):
     assert {"tab", "INPUT"} <= reached or {"tab", "BUTTON"} <= reached
 
 
+CONTRASTS = """() => {
+    const light = colour => {
+        const [r, g, b] = colour.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const parse = text => (text.match(/[\\d.]+/g) ?? []).map(Number);
+    const behind = element => {
+        for (; element; element = element.parentElement) {
+            const [r, g, b, a = 1] = parse(getComputedStyle(element).backgroundColor);
+            if (a > 0.99 && r !== undefined) return [r, g, b];
+        }
+        return [255, 255, 255];
+    };
+    const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+        const text = walker.currentNode.textContent.trim(), element = walker.currentNode.parentElement;
+        const style = getComputedStyle(element), box = element.getBoundingClientRect();
+        const seen = element.checkVisibility({opacityProperty: true, visibilityProperty: true}) && box.width >= 2;
+        if (!/[A-Za-z0-9]/.test(text) || !seen) continue;
+        const [a, b] = [light(parse(style.color)), light(behind(element))].sort((x, y) => y - x);
+        const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+        found.push([(a + 0.05) / (b + 0.05) / (large ? 3 : 4.5), text.slice(0, 40), style.color, behind(element).join()]);
+    }
+    return found;
+}"""
+
+
+def test_every_text_has_the_contrast_of_wcag_aa(page, tmp_path):
+    send(page, films(tmp_path)["eight.png"])
+    page.wait_for_selector("#verdict .card", timeout=30_000)
+    page.wait_for_timeout(500)
+    for tab in ("Classify", "Many files", "How much to trust it"):
+        if tab != "Classify" and page.get_by_role("tab", name=tab).is_visible():
+            page.get_by_role("tab", name=tab).click()
+            page.wait_for_timeout(700)
+        found = page.evaluate(CONTRASTS)
+        assert len(found) > 8
+        low = [row for row in found if row[0] < 1.0]
+        assert low == [], (tab, low)
+
+
 def test_a_disagreement_is_kept_only_after_consent(browser, run, tmp_path):
     process, address, _ = serve(run, f"--flag_dir={tmp_path / 'flags'}")
     try:
@@ -219,6 +279,28 @@ def test_scripts_are_answered_with_typed_json(address, tmp_path):
     (tmp_path / "x.png").write_text("no picture")
     with pytest.raises(Exception, match="PNG, JPEG or DICOM"):
         client.predict(handle_file(str(tmp_path / "x.png")), api_name="/classify")
+
+
+def test_the_page_the_command_and_keras_agree_on_every_format(address, run, tmp_path):
+    from gradio_client import Client, handle_file
+
+    from trainer import radiograph
+    from trainer.training import saved
+
+    found = films(tmp_path)
+    table = tmp_path / "predictions.csv"
+    done = run_command("-m", "trainer.predict", f"--workdir={run}", f"--output={table}", *map(str, found.values()))
+    assert done.returncode == 0, done.stderr
+    rows = {os.path.basename(row["filename"]): row for row in csv.DictReader(table.open())}
+    squares = np.stack([radiograph.standardize(radiograph.read(path)) for path in found.values()])[..., None]
+    keras_says = dict(zip(found, saved.load(run).predict(squares)[0][:, 1], strict=True))
+    client, said = Client(address, verbose=False), {}
+    for name, path in found.items():
+        answer = client.predict(handle_file(str(path)), api_name="/classify")
+        said[name] = answer["probabilities"]["opacities"]
+        assert abs(said[name] - keras_says[name]) <= 1e-4
+        assert abs(said[name] - float(rows[name]["probability_opacities"])) <= 1e-4
+    assert abs(said["eight.png"] - said["film.dcm"]) <= 1e-3 and abs(said["eight.png"] - said["sixteen.png"]) <= 1e-3
 
 
 def test_behind_a_login_nothing_is_answered_without_it(run):
