@@ -85,5 +85,5 @@ def test_the_default_strategy_deals_whole_batches():
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     batches = input_pipeline.training_batches(examples(), Limits(), 4, seed=3)
-    dealt = next(iter(distribution.deal(strategy, batches, 4)))
+    dealt = next(iter(distribution.deal(distribution.Workers(strategy), batches, 4)))
     np.testing.assert_array_equal(dealt["index"], next(batches.as_numpy_iterator())["index"])

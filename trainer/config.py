@@ -85,11 +85,21 @@ class TrainConfig:
     ensemble: bool = setting(False, "Save the mean of the members of --folds or --seeds as the model.")
     group_copies: bool = setting(True, "Find near-duplicate images and count them as one group (patient). Synthetic sets have "
                                  "none and are not searched.")
-    strategy: str = setting("mirrored", "mirrored: one replica a device (tf.distribute.MirroredStrategy); one_device: the "
-                            "first device only.", choices=("mirrored", "one_device"), part_of_result=False)
+    strategy: str = setting("mirrored", "mirrored: one replica a device; multi_worker: on several machines, which TF_CONFIG "
+                            "names; one_device: the first device only; tpu: the one TPU_NAME names.",
+                            choices=("mirrored", "multi_worker", "one_device", "tpu"), part_of_result=False)
+    step_timeout_seconds: float = setting(30.0, "With several workers: a step that takes longer than this, and 20 times the "
+                                          "longest before it, means that one is lost; 0 waits for ever.", low=0.0,
+                                          part_of_result=False)
     logical_devices: int = setting(0, "Split the CPU into this many logical devices, to try replicas out; 0 for none.", low=0,
                                    high=64, part_of_result=False)
-    checkpoint_every_steps: int = setting(0, "Steps between checkpoints; 0 for one an epoch.", low=0, part_of_result=False)
+    checkpoint_every_steps: int = setting(0, "Steps between checkpoints, besides one an epoch; 0 for none.", low=0,
+                                          part_of_result=False)
+    checkpoint_every_minutes: float = setting(0.0, "Minutes between checkpoints, besides one an epoch; 0 for none.", low=0.0,
+                                              part_of_result=False)
+    keep_checkpoints: int = setting(3, "How many checkpoints are kept, the newest.", low=1, part_of_result=False)
+    extend: bool = setting(False, "Go on with a run, ended or not, to more --epochs than it was started with.",
+                           part_of_result=False)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -130,6 +140,13 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
 
 
 def _check_repeats(config: TrainConfig) -> None:
+    if config.strategy == "multi_worker":
+        if config.workdir is None:
+            raise UserError("--strategy=multi_worker needs --workdir, on storage that all workers share.")
+        if config.seeds > 1 or (config.folds and config.fold is None) or config.ensemble:
+            raise UserError("--strategy=multi_worker trains one run: give a --seed or a --fold to each.")
+    if config.extend and (config.workdir is None or config.folds or config.seeds > 1):
+        raise UserError("--extend goes on with one run: give its --workdir, without --folds and --seeds.")
     if config.folds == 1:
         raise UserError("--folds=1: give 2 or more, or 0 for none.")
     if config.folds and config.seeds > 1:

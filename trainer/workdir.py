@@ -25,9 +25,11 @@ class Workdir:
 
     Attributes:
       path: the folder itself.
+      writes: whether this process writes to it; of several workers only the chief does.
     """
 
     path: Path
+    writes: bool = True
 
     @property
     def checkpoints(self) -> Path:
@@ -56,47 +58,58 @@ class Workdir:
 
     def history(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, oldest first; a last line that was cut off in writing is left out."""
-        log = self.path / "metrics.jsonl"
-        lines = log.read_text().splitlines() if log.exists() else []
-        found = []
-        for line in lines:
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return found
+        return _lines(self.path / "metrics.jsonl")
 
     def cut_history(self, step: int) -> list[dict[str, Any]]:
         """Drops what was logged after `step`, so that a resumed run writes no step twice; returns what stays."""
         kept = [line for line in self.history() if line["step"] <= step]
-        _replace(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        if self.writes:
+            _replace(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
         return kept
 
     def log(self, **values: Any) -> dict[str, Any]:
-        """Appends one line to metrics.jsonl."""
-        with open(self.path / "metrics.jsonl", "a") as log:
-            log.write(json.dumps(values) + "\n")
+        """Appends one line to metrics.jsonl, and returns it.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        if self.writes:
+            _append(self.path / "metrics.jsonl", values)
         return values
 
+    def incidents(self) -> list[dict[str, Any]]:
+        """Where a run was taken back after its loss broke down, oldest first: step, loss, …, restored."""
+        return _lines(self.path / "incidents.jsonl")
 
-def open_or_create(config: TrainConfig, requested: TrainConfig, dataset: dict[str, Any]) -> Workdir:
+    def note_incident(self, **values: Any) -> None:
+        """Appends one line to incidents.jsonl."""
+        if self.writes:
+            _append(self.path / "incidents.jsonl", values)
+
+
+def open_or_create(config: TrainConfig, requested: TrainConfig, dataset: dict[str, Any], writes: bool = True) -> Workdir:
     """Opens the workdir a configuration names, or makes it and writes its config.json.
 
     Args:
       config: resolved; `config.workdir` may be None for a new folder under runs/.
       requested: the configuration as the user gave it.
       dataset: the prepared set's fingerprint.
+      writes: whether this process makes the folder and writes to it.
 
     Raises:
       UserError: the folder cannot be written, holds something else, or belongs to other settings or other data.
     """
     path = Path(config.workdir) if config.workdir else _new_folder(config)
+    if not writes and not (path / "config.json").exists():
+        raise UserError(f"{path} is not the chief's workdir; give a --workdir on storage that all workers share.")
     if (path / "config.json").exists():
-        _check_same(path, config, dataset)
+        if config.extend and writes:
+            _extend(path, config)
+        _check_same(path, config, dataset, writes)
     else:
         _create(path, {"config": config_lib.to_dict(config), "requested": config_lib.to_dict(requested), "dataset": dataset,
                        "versions": _versions(), "git_commit": _git_commit()})
-    return Workdir(path)
+    return Workdir(path, writes)
 
 
 def recorded_config(path: Path) -> TrainConfig | None:
@@ -122,6 +135,25 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}); remove its folder or use another --workdir.") from error
 
 
+def _lines(path: Path) -> list[dict[str, Any]]:
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return found
+
+
+def _append(path: Path, values: dict[str, Any]) -> None:
+    try:
+        with open(path, "a") as log:
+            log.write(json.dumps(values) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write to {path} ({error.strerror or error}); make room and give the same command again: the "
+                        "run goes on from its last checkpoint.") from error
+
+
 def _create(path: Path, record: dict[str, Any]) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -132,16 +164,33 @@ def _create(path: Path, record: dict[str, Any]) -> None:
         raise UserError(f"cannot write to {path} ({error.strerror}); use a --workdir you can write to.") from error
 
 
-def _check_same(path: Path, config: TrainConfig, dataset: dict[str, Any]) -> None:
-    if not os.access(path, os.W_OK):
+def _extend(path: Path, config: TrainConfig) -> None:
+    """Raises the number of epochs a workdir was made with; what an ended run was scored is kept under extended/."""
+    record = read_json(path / "config.json")
+    old = config_lib.from_dict(record["config"])
+    if config.epochs <= old.epochs or config_lib.differences(dataclasses.replace(old, epochs=config.epochs), config):
+        return  # The same as before, or refused for other differences.
+    try:
+        if (path / "metrics.json").exists():
+            (path / "extended").mkdir(exist_ok=True)
+            os.replace(path / "metrics.json", path / "extended" / f"metrics_{old.epochs}_epochs.json")
+        record["config"]["epochs"] = config.epochs
+        write_json(path / "config.json", record | {"extended_from": [*record.get("extended_from", []), old.epochs]})
+    except OSError as error:
+        raise UserError(f"cannot write to {path} ({error.strerror}); use a --workdir you can write to.") from error
+
+
+def _check_same(path: Path, config: TrainConfig, dataset: dict[str, Any], writes: bool) -> None:
+    if writes and not os.access(path, os.W_OK):
         raise UserError(f"cannot write to {path}; use a --workdir you can write to.")
     record = read_json(path / "config.json")
     found = config_lib.differences(config_lib.from_dict(record["config"]), config)
     if record["dataset"] != dataset:
         found.append("the data set's files")
     if found:
+        longer = " (--extend goes on to more epochs)" if [line.split(":")[0] for line in found] == ["epochs"] else ""
         raise UserError(f"{path} belongs to a run with other settings ({'; '.join(found)}); "
-                        "give the same ones to go on, or use another --workdir.")
+                        f"give the same ones to go on, or use another --workdir{longer}.")
 
 
 def _new_folder(config: TrainConfig) -> Path:

@@ -106,15 +106,16 @@ def fit(train: input_pipeline.Examples, classes: int, config: TrainConfig, name:
     """
     keras.utils.clear_session()
     keras.utils.set_random_seed(config.seed)
-    strategy = distribution.make_strategy(config)
+    strategy = distribution.make_strategy(config)  # Never multi_worker: audits run in one process.
     total = input_pipeline.number_of_steps(len(train), config.epochs, config.batch_size)
+    rate = steps.make_rate(config, total, len(train) / config.batch_size)
     with strategy.scope():
         model = models.build(config, classes)
-        optimizer = steps.make_optimizer(config, total, len(train) / config.batch_size)
+        optimizer = steps.make_optimizer(config, rate)
         optimizer.build(model.trainable_variables)
     step = steps.make_train_step(model, optimizer, strategy, config, steps.class_weights(train.labels, classes, False))
     batches = input_pipeline.training_batches(train, augment.Limits.from_config(config), config.batch_size, config.seed)
-    dealt = iter(distribution.deal(strategy, batches, config.batch_size))
+    dealt = iter(distribution.deal(distribution.Workers(strategy), batches, config.batch_size))
     for _ in tqdm(range(total), name, unit="step", delay=2, leave=False, disable=None):
         step(next(dealt))
-    return steps.make_predict(model, _EVALUATION_BATCH)
+    return steps.make_predict(model, strategy, _EVALUATION_BATCH)

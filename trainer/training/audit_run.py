@@ -59,6 +59,8 @@ def open_finished(work: Workdir, data_dir: str | None = None) -> tuple[TrainConf
       UserError: the run is not finished, or its data are not prepared any more or differ.
     """
     config = workdir.recorded_config(work.path)
+    if config is not None:
+        config = dataclasses.replace(config, strategy="mirrored")  # Audits run in one process, however it was trained.
     if config is None or not work.finished:
         raise UserError(f"{work.path} holds no finished run; run trainer.main with --workdir={work.path} to its end.")
     data = prepared.open_dataset(config.dataset, data_dir=data_dir or config.data_dir, manual_dir=config.manual_dir,

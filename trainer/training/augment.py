@@ -46,18 +46,22 @@ class Limits:
         return bool(self.shear or self.zoom or self.horizontal_flip or self.shift or self.rotation)
 
 
-def random_views(images: tf.Tensor, seed: tf.Tensor, limits: Limits) -> tf.Tensor:
+def random_views(
+    images: tf.Tensor, seed: tf.Tensor, limits: Limits, first: int = 0, batch_size: int | None = None
+) -> tf.Tensor:
     """Draws one random view of each image.
 
     Args:
       images: [batch, side, side, 1], uint8 or float32, in 0..255.
       seed: [2] int64; with the same seed example i of the batch gets the same view, on any replica and after any restart.
       limits: how far the views may go.
+      first, batch_size: the images are those from `first` on of a batch of this size; by default they are the whole batch.
 
     Returns:
       [batch, side, side, 1] float32 in 0..255; pixels from outside the image repeat its border.
     """
-    draws = tf.random.stateless_uniform([tf.shape(images)[0], _DRAWS], seed, -1.0, 1.0)
+    here = tf.shape(images)[0]
+    draws = tf.random.stateless_uniform([batch_size or here, _DRAWS], seed, -1.0, 1.0)[first:first + here]
     images = tf.cast(images, tf.float32)
     if limits.moves:
         images = resample(images, affine_transforms(draws[:, :7], limits, images.shape[1]))

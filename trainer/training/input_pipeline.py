@@ -88,20 +88,32 @@ def order_of(examples: int, batch_size: int, seed: int, first_step: int) -> tf.d
 
 
 def training_batches(
-    examples: Examples, limits: augment.Limits, batch_size: int, seed: int, first_step: int = 0
+    examples: Examples, limits: augment.Limits, batch_size: int, seed: int, first_step: int = 0, worker: int = 0,
+    workers: int = 1,
 ) -> tf.data.Dataset:
-    """Yields the augmented global batches of a run from `first_step` on, without end.
+    """Yields the augmented global batches of a run from `first_step` on, without end; or one worker's slice of each.
+
+    Args:
+      examples: what is trained on, all of it, on every worker.
+      limits: how far the views may go.
+      batch_size: the global one; `workers` divides it.
+      seed, first_step: what order, views and noise follow from.
+      worker, workers: whose consecutive slice of each batch is wanted.
 
     Returns:
       A dataset of dicts: image [batch, side, side, 1] float32 in 0..255; label [batch] int32; index [batch] int32 into
       `examples`; noise_seed [batch, 2] int64, one pair an example, for stateless dropout. Every field is a function of
-      (seed, step, place in the global batch) alone, so the number of replicas does not change it.
+      (seed, step, place in the global batch) alone, so the number of replicas and workers does not change it.
     """
     images, labels = tf.constant(examples.images), tf.constant(examples.labels, tf.int32)
 
+    own = batch_size // workers
+    start = worker * own
+
     def batch_at(step: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        view = augment.random_views(tf.gather(images, index), _stream(seed, _VIEWS, step), limits)
-        places = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+        index = index[start:start + own]
+        view = augment.random_views(tf.gather(images, index), _stream(seed, _VIEWS, step), limits, start, batch_size)
+        places = step * batch_size + start + tf.range(own, dtype=tf.int64)
         return {"image": view, "label": tf.gather(labels, index), "index": index,
                 "noise_seed": _stream(seed, _NOISE, places)}
 

@@ -10,13 +10,12 @@ import time
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from trainer import prepared, workdir
 from trainer.config import TrainConfig, resolved
-from trainer.errors import Stopped, UserError
+from trainer.errors import Stopped
 from trainer.evidence import copies
 from trainer.evidence.predictions import Predictions
 from trainer.training import (
@@ -24,13 +23,16 @@ from trainer.training import (
     checkpoint,
     distribution,
     explained,
+    health,
     input_pipeline,
     interruption,
     models,
+    recovery,
     scoring,
     split,
     steps,
     summary,
+    watch,
 )
 
 _EVALUATION_BATCH = 32
@@ -56,99 +58,127 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
     """
     started = time.monotonic()
     strategy = distribution.make_strategy(resolved(config))
-    config, data, work = open_run(config)
-    if work.finished:
+    workers = distribution.Workers.of(strategy)
+    with workers.together(), workers.chief_first():
+        config, data, work = open_run(config, workers.chief)
+        known_copies = None if work.finished else copies.of_prepared(data, config.group_copies)
+    if known_copies is None:
         return summary.Result(work, work.metrics(), resumed=True)
 
     # ── Data ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-    known_copies = copies.of_prepared(data, config.group_copies)
     everything = input_pipeline.load(data.builder, "train", config.image_size)
     everything = everything.with_groups(known_copies.join(everything.filenames, everything.groups))
     train_part, validation_part = split.parts(everything.labels, everything.groups, config)
     train, validation = everything.take(train_part), everything.take(validation_part)
     limits = augment.Limits.from_config(config)
     ends = input_pipeline.epoch_ends(len(train), config.epochs, config.batch_size)
-    print(f"{data.reason}\n{known_copies.remark}\n{len(train)} images to train on, {len(validation)} to validate, side "
-          f"{config.image_size}; "
-          f"{config.model}, {config.epochs} epochs, {ends[-1]} steps of {config.batch_size} on "
-          f"{strategy.num_replicas_in_sync} replica(s); workdir {work.path}", flush=True)
+    summary.say(workers, f"{data.reason}\n{known_copies.remark}\n{len(train)} images to train on, {len(validation)} to "
+                f"validate, side {config.image_size}; {config.model}, {config.epochs} epochs, {ends[-1]} steps of "
+                f"{config.batch_size} on {strategy.num_replicas_in_sync} replica(s); workdir {work.path}")
 
     # ── Model ───────────────────────────────────────────────────────────────────────────────────────────────────────────
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(config.precision)
+    rate = steps.make_rate(config, ends[-1], len(train) / config.batch_size)
     with strategy.scope():
         model = models.build(config, len(data.class_names))
-        optimizer = steps.make_optimizer(config, ends[-1], len(train) / config.batch_size)
+        optimizer = steps.make_optimizer(config, rate)
         optimizer.build(model.trainable_variables)
     weights = steps.class_weights(train.labels, len(data.class_names), config.class_weights)
     train_step = steps.make_train_step(model, optimizer, strategy, config, weights)
-    predict = steps.make_predict(model, _EVALUATION_BATCH)
+    predict = steps.make_predict(model, strategy, _EVALUATION_BATCH)
 
     # ── Resume ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-    checkpoints = checkpoint.Checkpoints(work.checkpoints, model, optimizer)
-    first = checkpoints.restore()
-    history = work.cut_history(first)
-    events = tf.summary.create_file_writer(str(work.path / "events"))
-    if first:
-        print(f"resumed at step {first} of {ends[-1]}", flush=True)
+    checkpoints = checkpoint.Checkpoints(work.checkpoints, model, optimizer, config.keep_checkpoints, workers.chief)
+    with workers.together():
+        step = recovery.start(checkpoints, workers)
+    history = work.cut_history(step)
+    if step:
+        summary.say(workers, f"resumed at step {step} of {ends[-1]}")
+
+    def batches_after(step: int):
+        rate.scale(health.rate_factor(work.incidents(), step))
+        own = input_pipeline.training_batches(train, limits, config.batch_size, config.seed, step, workers.index, workers.count)
+        return iter(distribution.deal(workers, own, config.batch_size))
 
     # ── Train ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-    batches = input_pipeline.training_batches(train, limits, config.batch_size, config.seed, first)
-    dealt = iter(distribution.deal(strategy, batches, config.batch_size))
-    training_started = time.monotonic()
-    stale = summary.epochs_without_progress(history)
-    with (interruption.watched() as asked_to_stop, events.as_default(),
-          tqdm(total=ends[-1], initial=first, unit="step", desc="training", disable=None) as bar):
-        tf.summary.text("data", data.reason, step=first)
-        for step in range(first + 1, ends[-1] + 1):
-            if config.patience and stale >= config.patience:
-                break
-            loss, accuracy, norm = (float(value) for value in train_step(next(dealt)))
-            if not np.isfinite(loss) or not (np.isfinite(norm) or config.precision == "mixed_float16"):
-                raise _not_finite(train, config, step, loss, norm)
+    batches, stale = batches_after(step), summary.epochs_without_progress(history)
+    training_started = saved = time.monotonic()
+    watched = watch.StepWatch(config.step_timeout_seconds if workers.count > 1 else 0.0, distribution.lost)
+    with (interruption.watched() as asked_to_stop, summary.events(work).as_default(),
+          tqdm(total=ends[-1], initial=step, unit="step", desc="training", disable=None if workers.chief else True) as bar):
+        tf.summary.text("data", data.reason, step=step)
+        while step < ends[-1] and not (config.patience and stale >= config.patience):
+            with watched.step(), workers.together():
+                loss, accuracy, norm = (float(value) for value in train_step(next(batches)))
+            if wrong := health.problem(summary.losses(history), loss, norm, len(data.class_names),
+                                       config.precision == "mixed_float16"):
+                with workers.together():
+                    step = recovery.take_back(work, checkpoints, workers, step + 1, wrong, train, config)
+                history, batches = work.cut_history(step), batches_after(step)
+                stale = summary.epochs_without_progress(history)
+                bar.reset()
+                bar.update(step)
+                continue
+            step += 1
             history.append(work.log(step=step, loss=loss, accuracy=accuracy, gradient_norm=norm,
                                     learning_rate=float(tf.convert_to_tensor(optimizer.learning_rate))))
             summary.write_events("step", history[-1])
             bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
             bar.update()
 
-            if step in ends:
-                line = summary.epoch_line(history, ends, step, predict(validation.images), validation.labels)
-                history.append(work.log(**line))
-                summary.write_events("epoch", line)
-                tqdm.write(summary.describe_epoch(line, config.epochs))
-                stale = summary.epochs_without_progress(history)
-                if stale == 0:
-                    checkpoints.save_best()
-                checkpoints.save(step)
-            elif config.checkpoint_every_steps and step % config.checkpoint_every_steps == 0:
-                checkpoints.save(step)
-            if asked_to_stop() and step < ends[-1]:
-                checkpoints.save(step)
+            with workers.together():
+                stopping = workers.any(asked_to_stop()) and step < ends[-1]
+                due = config.checkpoint_every_steps and step % config.checkpoint_every_steps == 0
+                if config.checkpoint_every_minutes:
+                    due = workers.any(due or time.monotonic() - saved >= 60.0 * config.checkpoint_every_minutes)
+                if step in ends:
+                    line = summary.epoch_line(history, ends, step, predict(validation.images), validation.labels)
+                    history.append(work.log(**line))
+                    summary.write_events("epoch", line)
+                    if workers.chief:
+                        tqdm.write(summary.describe_epoch(line, config.epochs))
+                    stale = summary.epochs_without_progress(history)
+                    if stale == 0:
+                        checkpoints.save_best(step)
+                if step in ends or due or stopping:
+                    checkpoints.save(step)
+                    saved = time.monotonic()
+            if stopping:
                 raise Stopped(f"stopped after step {step} of {ends[-1]}; to go on: {command(config)}")
+    watched.end()
     training_seconds = time.monotonic() - training_started
 
     # ── Score ───────────────────────────────────────────────────────────────────────────────────────────────────────────
     best = summary.best_epoch(history) if split.selects_best(config) and len(validation) else None
-    if best is not None:
-        checkpoints.restore_best()
     parts = {"train": train, "validation": validation}
     if config.fold is None:  # A member of a cross-validation never sees test.
         test = input_pipeline.load(data.builder, "test", config.image_size)
         parts["test"] = test.with_groups(known_copies.join(test.filenames, test.groups))
-    said = {name: scoring.predictions_of(part, predict(part.images), data) for name, part in parts.items() if len(part)}
-    summary.draw_training(work, data, config, history, train, limits)
-    return scoring.finish(
-        work, data, config, scoring.Scored(parts, said, out_of_fold or said.get("validation"), known_copies),
-        lambda temperature: explained.export_of(model, summary.PREPARED_SIDE, temperature),
-        {"parameters": model.count_params(), "steps": history[-1]["step"], "best_epoch": best,
-         "seconds": {"training": round(training_seconds, 1), "total": round(time.monotonic() - started, 1)},
-         "weights_sha256": checkpoint.weights_sha256(model)})
+    with workers.together():
+        workers.wait()
+        if best is not None:
+            checkpoints.restore_best(summary.best_step(history))
+        said = {name: scoring.predictions_of(part, predict(part.images), data) for name, part in parts.items() if len(part)}
+        sha256, alone = checkpoint.weights_sha256(model), models.without_strategy(model, config)
+    if workers.chief:
+        summary.draw_training(work, data, config, history, train, limits)
+        scoring.finish(
+            work, data, config, scoring.Scored(parts, said, out_of_fold or said.get("validation"), known_copies),
+            lambda temperature: explained.export_of(alone, summary.PREPARED_SIDE, temperature),
+            {"parameters": model.count_params(), "steps": step, "best_epoch": best, "incidents": work.incidents(),
+             "seconds": {"training": round(training_seconds, 1), "total": round(time.monotonic() - started, 1)},
+             "weights_sha256": sha256})
+    with workers.together():
+        workers.wait()  # What the chief has written is there.
+    return summary.Result(work, work.metrics())
 
 
-def open_run(config: TrainConfig) -> tuple[TrainConfig, prepared.Prepared, workdir.Workdir]:
+def open_run(config: TrainConfig, writes: bool = True) -> tuple[TrainConfig, prepared.Prepared, workdir.Workdir]:
     """Opens the data and the workdir a configuration names: (the configuration with nothing left open, data, workdir).
+
+    `writes` says whether this process makes the workdir and writes to it; of several workers only the chief does.
 
     Raises:
       UserError: no such data; or a workdir of another run, or one that cannot be written.
@@ -158,7 +188,7 @@ def open_run(config: TrainConfig) -> tuple[TrainConfig, prepared.Prepared, workd
                                  phantom_train=config.phantom_train, phantom_test=config.phantom_test,
                                  phantom_shortcut=config.phantom_shortcut)
     config = dataclasses.replace(config, dataset=data.name)
-    work = workdir.open_or_create(config, requested, data.fingerprint)
+    work = workdir.open_or_create(config, requested, data.fingerprint, writes)
     return dataclasses.replace(config, workdir=str(work.path)), data, work
 
 
@@ -168,13 +198,6 @@ def _with_recorded_dataset(config: TrainConfig) -> TrainConfig:
     if recorded and config.dataset == "auto":
         return dataclasses.replace(config, dataset=recorded.dataset)
     return config
-
-
-def _not_finite(train: input_pipeline.Examples, config: TrainConfig, step: int, loss: float, norm: float) -> UserError:
-    order = input_pipeline.order_of(len(train), config.batch_size, config.seed, step - 1)
-    names = train.filenames[next(order.as_numpy_iterator())]
-    return UserError(f"the loss ({loss}) or its gradient ({norm}) is not finite at step {step}; lower --learning_rate or set "
-                     f"--clip_norm=1. The batch held: {', '.join(names)}")
 
 
 def command(config: TrainConfig) -> str:

@@ -32,6 +32,15 @@ def build(config: TrainConfig, classes: int) -> keras.Model:
     return keras.Model(image, {"logits": logits, "probabilities": probabilities}, name=config.model)
 
 
+def without_strategy(model: keras.Model, config: TrainConfig) -> keras.Model:
+    """The same network with the same weights, for one process alone. Several workers must all call it."""
+    if config.strategy != "multi_worker":
+        return model
+    alone = build(config, model.output["logits"].shape[-1])
+    alone.set_weights(model.get_weights())
+    return alone
+
+
 def seed_cnn(x, dropout: float):
     """The reference to the letter: five 3x3 convolutions without padding, ReLU and 2x2 max-pooling after each."""
     for index, filters in enumerate((32, 32, 64, 64, 128), start=1):

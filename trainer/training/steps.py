@@ -10,8 +10,26 @@ from trainer.config import TrainConfig
 from trainer.training import input_pipeline, layers
 
 
-def make_optimizer(config: TrainConfig, steps: int, steps_an_epoch: float) -> keras.optimizers.Optimizer:
-    """Builds the optimizer and its schedule for a run of `steps` steps.
+class Rate(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate, constant or scheduled, times a factor that can be changed between steps.
+
+    Args:
+      rate: constant, or a schedule.
+    """
+
+    def __init__(self, rate: float | keras.optimizers.schedules.LearningRateSchedule):
+        self._rate, self._factor = rate, tf.Variable(1.0, trainable=False)
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        return self._factor * tf.cast(self._rate(step) if callable(self._rate) else self._rate, tf.float32)
+
+    def scale(self, factor: float) -> None:
+        """Sets the factor."""
+        self._factor.assign(factor)
+
+
+def make_rate(config: TrainConfig, steps: int, steps_an_epoch: float) -> Rate:
+    """The learning rate of a run of `steps` steps. Call it outside a strategy's scope.
 
     The cosine schedule rises linearly for `warmup_epochs` and falls to zero at the last step (Loshchilov & Hutter 2017).
     """
@@ -21,6 +39,11 @@ def make_optimizer(config: TrainConfig, steps: int, steps_an_epoch: float) -> ke
         # Float counts: ints raise a dtype error inside CosineDecay's warm-up branch.
         rate = keras.optimizers.schedules.CosineDecay(0.0 if warmup else rate, steps - warmup, 0.0,
                                                       warmup_target=rate if warmup else None, warmup_steps=warmup)
+    return Rate(rate)
+
+
+def make_optimizer(config: TrainConfig, rate: Rate) -> keras.optimizers.Optimizer:
+    """Builds the optimizer. Call it in the strategy's scope."""
     if config.optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
@@ -78,20 +101,37 @@ def make_train_step(
     return step
 
 
-def make_predict(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Builds the function that predicts a set held in memory, every image once.
+def make_predict(model: keras.Model, strategy: tf.distribute.Strategy, batch_size: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Builds the function that predicts a set held in memory, every image once, dealt out to the replicas.
+
+    With several workers all must call it, with the same images; each gets all answers.
+
+    Args:
+      model: made in the strategy's scope.
+      strategy: that of training.
+      batch_size: images a replica at a time.
 
     Returns:
       images [n, side, side, 1] uint8 → probabilities [n, classes] float64, rows summing to 1.
     """
+    everywhere = batch_size * strategy.num_replicas_in_sync
+
     @tf.function
-    def forward(images: tf.Tensor) -> tf.Tensor:
-        return model(images, training=False)["logits"]
+    def forward(images: tf.distribute.DistributedValues) -> tf.Tensor:
+        logits = strategy.run(lambda part: model(part, training=False)["logits"], (images,))
+        return strategy.gather(logits, axis=0)
+
+    def dealt(batch: np.ndarray) -> tf.distribute.DistributedValues:
+        def of(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
+            first = context.replica_id_in_sync_group * batch_size
+            return tf.constant(batch[first:first + batch_size])
+
+        return strategy.experimental_distribute_values_from_function(of)
 
     def predict(images: np.ndarray) -> np.ndarray:
         classes = model.output["logits"].shape[-1]
-        parts = [forward(tf.constant(batch)).numpy()[:real].astype(np.float64)
-                 for batch, real in input_pipeline.evaluation_batches(images, batch_size)]
+        parts = [forward(dealt(batch)).numpy()[:real].astype(np.float64)
+                 for batch, real in input_pipeline.evaluation_batches(images, everywhere)]
         return _softmax(np.concatenate(parts)) if parts else np.zeros((0, classes))
 
     return predict

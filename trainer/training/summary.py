@@ -13,6 +13,7 @@ from trainer.evidence.intervals import Estimate
 from trainer.evidence.predictions import Predictions
 from trainer.prepared import Prepared
 from trainer.training import augment, input_pipeline
+from trainer.training.distribution import Workers
 from trainer.workdir import Workdir
 
 PREPARED_SIDE = 500  # Builders write squares of this side; the saved model takes them.
@@ -75,6 +76,22 @@ class Result:
         return lines
 
 
+def say(workers: Workers, text: str) -> None:
+    """Prints, on the chief alone."""
+    if workers.chief:
+        print(text, flush=True)
+
+
+def events(work: Workdir) -> tf.summary.SummaryWriter:
+    """The TensorBoard writer of a run; of several workers only the chief's writes."""
+    return tf.summary.create_file_writer(str(work.path / "events")) if work.writes else tf.summary.create_noop_writer()
+
+
+def losses(history: list[dict]) -> list[float]:
+    """The loss of each step, oldest first."""
+    return [line["loss"] for line in history if "epoch" not in line]
+
+
 def epoch_line(
     history: list[dict], ends: list[int], step: int, probabilities: np.ndarray, labels: np.ndarray
 ) -> dict[str, Any]:
@@ -102,6 +119,12 @@ def best_epoch(history: list[dict]) -> int | None:
     """The epoch with the lowest validation loss; None where nothing was validated."""
     scored = [line for line in history if "validation_loss" in line]
     return min(scored, key=lambda line: line["validation_loss"])["epoch"] if scored else None
+
+
+def best_step(history: list[dict]) -> int | None:
+    """The step that ended the best epoch; None where nothing was validated."""
+    best = best_epoch(history)
+    return next((line["step"] for line in history if best is not None and line.get("epoch") == best), None)
 
 
 def epochs_without_progress(history: list[dict]) -> int:
