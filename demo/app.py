@@ -3,6 +3,7 @@
 python -m demo.app --workdir=runs/mine [--share] [--auth=user:password]
 """
 
+import importlib.util
 import logging
 import os
 import signal
@@ -29,6 +30,8 @@ def main(argv: Sequence[str]) -> None:
     with errors.reported():
         if len(argv) > 1:
             raise errors.UserError(f"'{argv[1]}' is not a flag; settings are given as --name=value, see --help.")
+        if _MCP.value and importlib.util.find_spec("mcp") is None:
+            raise errors.UserError("--mcp needs one more package: pip install 'gradio[mcp]'")
         os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio greets itself over HTTP; nobody needs to read that.
         from demo import answers, doors

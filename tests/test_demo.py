@@ -1,5 +1,6 @@
 """What the page says, who it lets in, and what it keeps to itself."""
 
+import importlib.util
 import json
 import zipfile
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from demo import answers, doors, examples, words
 from demo.answers import Seen, Served
+from tests.conftest import run_command
 from trainer import phantom
 from trainer.errors import UserError
 from trainer.inference.runtime import Answer, Model
@@ -161,3 +163,9 @@ def test_the_newest_finished_run_is_served_and_none_is_said(tmp_path):
         answers.newest_run(tmp_path)
     (tmp_path / "r0" / "metrics.json").write_text("{}")
     assert answers.newest_run(tmp_path).name == "r0"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mcp") is not None, reason="the package is installed")
+def test_serving_language_models_without_its_package_is_said():
+    done = run_command("-m", "demo.app", "--mcp")
+    assert done.returncode == 1 and "pip install 'gradio[mcp]'" in done.stderr and "Traceback" not in done.stderr
