@@ -95,7 +95,7 @@ def see(served: Served, path: Path) -> Seen:
     Raises:
       UserError: it is no radiograph that can be read; the message does not hold its name.
     """
-    square = radiograph.standardize(radiograph.read(path, name=_SHOWN_NAME))
+    square = radiograph.standardize(radiograph.read(path, name=_SHOWN_NAME), served.model.side)
     answer, evidence = served.model.explain(square)
     return Seen(answer, square, None if answer.verdict == "refused" else evidence)
 

@@ -40,6 +40,11 @@ class Prepared:
     reason: str
     data_dir: Path
 
+    @property
+    def side(self) -> int:
+        """Of the prepared squares, in pixels."""
+        return self.builder.info.features["image"].shape[0]
+
 
 def open_dataset(
     name: str = "auto", data_dir: str | None = None, manual_dir: str | None = None, phantom_train: int = 256,
@@ -52,7 +57,7 @@ def open_dataset(
       data_dir: where prepared sets are kept; default $TFDS_DATA_DIR, else ~/tensorflow_datasets, as TFDS itself has it.
       manual_dir: a folder or zip with the radiographs.
       phantom_train, phantom_test: how many synthetic images to draw.
-      config_name: of covid_xray: gray500 or original.
+      config_name: gray500, gray256, gray128 or gray64, by the side of the squares; of covid_xray also original.
       phantom_shortcut: what is planted into the phantom set, of `planted.SHORTCUTS`.
 
     Raises:
@@ -62,8 +67,9 @@ def open_dataset(
     if name == "phantom":
         if manual_dir:
             raise UserError("--manual_dir goes with --dataset=covid_xray; the phantom set is drawn.")
-        return _phantom(place, phantom_train, phantom_test, phantom_shortcut, "Data: phantom, SYNTHETIC radiographs, as asked"
-                        + ("." if phantom_shortcut == "none" else f", with a shortcut planted: {phantom_shortcut}."))
+        planted = "." if phantom_shortcut == "none" else f", with a shortcut planted: {phantom_shortcut}."
+        return _phantom(place, phantom_train, phantom_test, phantom_shortcut, config_name,
+                        f"Data: phantom, SYNTHETIC radiographs, as asked{planted}")
     try:
         return _covid_xray(place, manual_dir, config_name)
     except UserError as error:
@@ -73,7 +79,7 @@ def open_dataset(
     reason = (f"Data: phantom, SYNTHETIC radiographs, drawn because no real ones were found ({why}) "
               "For real ones add --manual_dir=FOLDER_OR_ZIP (see datasets/covid_xray/README.md).")
     print(f"\n*** SYNTHETIC DATA ***\n{reason}\n", file=sys.stderr, flush=True)
-    return _phantom(place, phantom_train, phantom_test, phantom_shortcut, reason)
+    return _phantom(place, phantom_train, phantom_test, phantom_shortcut, config_name, reason)
 
 
 def load_builder_module(name: str) -> ModuleType:
@@ -105,9 +111,9 @@ def _covid_xray(place: Path, manual_dir: str | None, config_name: str) -> Prepar
     return _opened(builder, place, f"Data: covid_xray, prepared now from {manual or 'Kaggle'} in {builder.data_path}.")
 
 
-def _phantom(place: Path, train: int, test: int, shortcut: str, reason: str) -> Prepared:
+def _phantom(place: Path, train: int, test: int, shortcut: str, config_name: str, reason: str) -> Prepared:
     module = load_builder_module("phantom")
-    builder = _make(module, place, module.config_of(train, test, shortcut))
+    builder = _make(module, place, module.config_of(train, test, shortcut, int(config_name.removeprefix("gray"))))
     if not builder.is_prepared():
         _prepare(builder, place, None)
     return _opened(builder, place, reason)

@@ -2,16 +2,21 @@
 
 import concurrent.futures
 import dataclasses
+import functools
+import io
 import json
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from trainer import image_folder, radiograph
 from trainer.errors import UserError
 
+MOST = 8_000  # Images an audit looks at: 2 GB of squares of 500 pixels.
 _READERS = 2
 HEADER = ("width", "height", "channels", "bit_depth", "byte_size", "format")
 
@@ -28,6 +33,7 @@ class Records:
       header: name → [n]: width, height (pixels), channels, bit_depth, byte_size of the original file as int64; format as str.
       columns: name → [n] str: the further columns of groups.csv, empty where a file has none.
       lung_masks, lesion_masks: [n, side, side] bool where the truth is known (phantom), else None.
+      total: how many images the split has, of which these may be a sample; None where these were chosen otherwise.
     """
 
     images: np.ndarray
@@ -38,6 +44,12 @@ class Records:
     columns: dict[str, np.ndarray]
     lung_masks: np.ndarray | None = None
     lesion_masks: np.ndarray | None = None
+    total: int | None = None
+
+    @property
+    def remark(self) -> str:
+        """That these are a sample, in words; empty where they are all."""
+        return "" if self.total in (None, len(self)) else f"a sample of {len(self)} of {self.total} images was looked at"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,26 +65,53 @@ class Records:
                        part(self.lung_masks), part(self.lesion_masks))
 
 
-def read(builder: Any, split: str) -> Records:
-    """Reads a split of a prepared set, sorted by filename.
+def read(builder: Any, split: str, most: int = MOST) -> Records:
+    """Reads a split of a prepared set, sorted by filename; of a very large one a sample, which its filenames decide.
 
     Args:
       builder: a prepared tfds.core.DatasetBuilder of this project (`prepared.open_dataset(…).builder`).
       split: train or test.
+      most: how many images at most.
     """
     total = builder.info.splits[split].num_examples
-    rows = builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
-    rows = list(tqdm(rows, f"reading {split}", total, unit=" images", leave=False, delay=2, disable=None))
+    if total <= most:
+        rows = builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
+        rows = list(tqdm(rows, f"reading {split}", total, unit=" images", leave=False, delay=2, disable=None))
+    else:
+        rows = list(_sampled(builder, split, most, total))
     rows.sort(key=lambda row: row["filename"])
-    return from_rows(rows)
+    return dataclasses.replace(from_rows(rows), total=total)
 
 
-def from_folder(entries: Sequence[image_folder.Entry], class_names: Sequence[str]) -> tuple[Records, list[str]]:
+def _sampled(builder: Any, split: str, most: int, total: int) -> Iterator[dict[str, Any]]:
+    """The `most` examples whose names have the least checksums; only these are decoded."""
+    import tensorflow_datasets as tfds
+
+    named = builder.as_dataset(split=split, shuffle_files=False, decoders=tfds.decode.PartialDecoding({"filename": True}))
+    sums = np.array([zlib.crc32(row["filename"]) for row in named.as_numpy_iterator()], np.uint32)
+    limit = np.partition(sums, most - 1)[most - 1]
+    pictures = [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)]
+    encoded = {name: tfds.decode.SkipDecoding() for name in pictures}
+    whole = builder.as_dataset(split=split, shuffle_files=False, decoders=encoded)
+    shown = tqdm(whole.as_numpy_iterator(), f"reading {split}", total, unit=" images", leave=False, delay=2, disable=None)
+    for row in shown:
+        if zlib.crc32(row["filename"]) <= limit:
+            yield row | {name: _decoded(row[name]) for name in pictures}
+
+
+def _decoded(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))[..., None]
+
+
+def from_folder(
+    entries: Sequence[image_folder.Entry], class_names: Sequence[str], side: int = radiograph.STANDARD_SIDE
+) -> tuple[Records, list[str]]:
     """Reads files as they lie in a folder, without preparing a set.
 
     Args:
       entries: as `image_folder.find` gives them.
       class_names: in label order.
+      side: of the squares, in pixels.
 
     Returns:
       The records of the files that can be read, and one line for each that cannot.
@@ -81,7 +120,8 @@ def from_folder(entries: Sequence[image_folder.Entry], class_names: Sequence[str
       UserError: none can be read.
     """
     with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:  # Pillow frees the interpreter while it decodes.
-        found = tqdm(readers.map(_read_entry, entries), "reading files", len(entries), unit=" images", leave=False, delay=2,
+        read_one = functools.partial(_read_entry, side=side)
+        found = tqdm(readers.map(read_one, entries), "reading files", len(entries), unit=" images", leave=False, delay=2,
                      disable=None)
         found = list(found)
     unreadable = [result for result in found if isinstance(result, str)]
@@ -96,12 +136,12 @@ def from_folder(entries: Sequence[image_folder.Entry], class_names: Sequence[str
     return from_rows(rows), unreadable
 
 
-def _read_entry(entry: image_folder.Entry) -> tuple[np.ndarray, radiograph.Header] | str:
+def _read_entry(entry: image_folder.Entry, side: int) -> tuple[np.ndarray, radiograph.Header] | str:
     try:
         found = radiograph.read(entry.path, name=str(entry.path))
     except radiograph.RadiographError as error:
         return str(error)
-    return radiograph.standardize(found)[..., None], found.header
+    return radiograph.standardize(found, side)[..., None], found.header
 
 
 def from_rows(rows: list[dict[str, Any]]) -> Records:

@@ -6,6 +6,7 @@ tfds build datasets/covid_xray --manual_dir=FOLDER_OR_ZIP
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -22,6 +23,7 @@ from trainer import archive, image_folder, kaggle, radiograph
 from trainer.errors import UserError
 
 KAGGLE_HANDLE = "akhilkasare/covid19-chest-xray-detection"
+SIDES = (500, 256, 128, 64)  # The first is the default, the reference's.
 SPLITS = {"train": "Train", "test": "Test"}
 CLASSES = ("non_covid", "covid")  # Label order: covid, 1, is the positive class.
 KAGGLE_COUNTS = {("Train", "covid"): 250, ("Train", "non_covid"): 203, ("Test", "covid"): 100, ("Test", "non_covid"): 119}
@@ -37,20 +39,22 @@ _PNG_LEVEL = 1  # Two thirds of the time of level 3, for files 4 % larger; encod
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """The set as 500x500 grey squares (`gray500`) or as the files are (`original`)."""
+    """The set as grey squares of 500, 256, 128 or 64 pixels (`gray500`, …) or as the files are (`original`)."""
 
     pkg_dir_path = epath.Path(__file__).parent  # Also where the module was loaded by its path, outside a package.
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Initial release."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"Give the folder or zip as --manual_dir, or nothing to download it; {EXPECTED_TREE}"
     BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name="gray500", description="One channel, stretched to 500x500, 8 bits."),
+        *(tfds.core.BuilderConfig(name=f"gray{side}", description=f"One channel, stretched to {side}x{side}, 8 bits.")
+          for side in SIDES),
         tfds.core.BuilderConfig(name="original", description="The file's bytes untouched; a DICOM as PNG, without tags."),
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        picture = ({"image": tfds.features.Image(shape=(500, 500, 1), dtype=np.uint8, encoding_format="png")}
-                   if self.builder_config.name == "gray500" else {"file": tfds.features.Text()})
+        side = _side_of(self.builder_config.name)
+        picture = ({"image": tfds.features.Image(shape=(side, side, 1), dtype=np.uint8, encoding_format="png")}
+                   if side else {"file": tfds.features.Text()})
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict({
                 **picture,
@@ -59,7 +63,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 "width": np.int32, "height": np.int32, "channels": np.int32, "bit_depth": np.int32, "byte_size": np.int64,
                 "group": tfds.features.Text(), "columns": tfds.features.Text(),
             }),
-            supervised_keys=("image", "label") if self.builder_config.name == "gray500" else ("file", "label"),
+            supervised_keys=("image" if side else "file", "label"),
             homepage=f"https://www.kaggle.com/datasets/{KAGGLE_HANDLE}",
             metadata=tfds.core.MetadataDict(source_fingerprint="", synthetic=False, positive_class="covid"),
         )
@@ -72,7 +76,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(found.splits[name]) for split, name in SPLITS.items()}
 
     def _generate_examples(self, entries: Sequence[image_folder.Entry]) -> Iterator[tuple[str, dict[str, Any]]]:
-        encode = _squared if self.builder_config.name == "gray500" else _untouched
+        side = _side_of(self.builder_config.name)
+        encode = functools.partial(_squared, side=side) if side else _untouched
         with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
             for entry, (picture, header) in _in_order(readers, encode, entries):
                 yield entry.filename, {
@@ -138,9 +143,14 @@ def _read(entry: image_folder.Entry) -> radiograph.Radiograph:
         raise UserError(f"{error} To build without it, add the line {entry.filename} to exclude.txt beside Train/.") from error
 
 
-def _squared(entry: image_folder.Entry) -> tuple[dict[str, Any], radiograph.Header]:
+def _side_of(config: str) -> int:
+    """The side of the squares of a configuration; 0 for original."""
+    return int(config.removeprefix("gray")) if config.startswith("gray") else 0
+
+
+def _squared(entry: image_folder.Entry, side: int) -> tuple[dict[str, Any], radiograph.Header]:
     found = _read(entry)
-    return {"image": _png(radiograph.standardize(found))}, found.header
+    return {"image": _png(radiograph.standardize(found, side))}, found.header
 
 
 def _untouched(entry: image_folder.Entry) -> tuple[dict[str, Any], radiograph.Header]:

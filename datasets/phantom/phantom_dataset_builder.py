@@ -35,14 +35,15 @@ class PhantomConfig(tfds.core.BuilderConfig):
     shortcut: str = "none"
 
 
-def config_of(train_examples: int, test_examples: int, shortcut: str = "none") -> PhantomConfig:
-    """The configuration with these numbers and this shortcut (`planted.SHORTCUTS`); a built-in one where they fit."""
+def config_of(train_examples: int, test_examples: int, shortcut: str = "none", side: int = 500) -> PhantomConfig:
+    """The configuration with these numbers, this shortcut (`planted.SHORTCUTS`) and side; a built-in one where they fit."""
     for known in Builder.BUILDER_CONFIGS:
-        if (train_examples, test_examples, shortcut) == (known.train_examples, known.test_examples, known.shortcut):
+        if (train_examples, test_examples, shortcut, side) == (
+                known.train_examples, known.test_examples, known.shortcut, known.side):
             return known
-    name = f"gray500_{train_examples}_{test_examples}" + ("" if shortcut == "none" else f"_{shortcut}")
-    return PhantomConfig(name=name, train_examples=train_examples, test_examples=test_examples, shortcut=shortcut,
-                         description="Other numbers of images.")
+    name = f"gray{side}_{train_examples}_{test_examples}" + ("" if shortcut == "none" else f"_{shortcut}")
+    return PhantomConfig(name=name, train_examples=train_examples, test_examples=test_examples, side=side,
+                         shortcut=shortcut, description="Other numbers or sides of images.")
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):

@@ -158,4 +158,4 @@ def test_ctrl_c_saves_a_checkpoint_and_says_how_to_go_on(tiny_data_dir, tmp_path
     assert running.returncode == 130 and "Traceback" not in said
     assert "to go on: python -m trainer.main" in said and f"--workdir={tmp_path / 'run'}" in said
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert (tmp_path / "run" / "checkpoints" / f"step-{max(steps)}.index").exists()
+    assert (tmp_path / "run" / "checkpoints" / f"step-{max(steps):08d}.json").exists()

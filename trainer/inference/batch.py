@@ -68,7 +68,7 @@ def rows(model: Model, found: Iterable[Source]) -> Iterator[dict[str, str]]:
         row["filename"] = source.name
         try:
             picture = radiograph.read(source.read(), name=source.name)
-            answer = model.answer(radiograph.standardize(picture))
+            answer = model.answer(radiograph.standardize(picture, model.side))
         except UserError as error:
             yield row | {"verdict": "error", "reason": str(error)}
             continue

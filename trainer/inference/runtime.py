@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer import radiograph
 from trainer.errors import UserError
 from trainer.evidence.refusal import Refusal
 
@@ -57,6 +58,11 @@ class Model:
     facts: dict[str, Any]
     refusal: Refusal | None
     run: Callable[..., dict[str, np.ndarray]]
+
+    @property
+    def side(self) -> int:
+        """Of the squares it takes, in pixels."""
+        return self.facts.get("side", radiograph.STANDARD_SIDE)
 
     def answer(self, square: np.ndarray) -> Answer:
         """Answers for one prepared square, [side, side] or [side, side, 1] uint8, as `radiograph.standardize` gives it."""

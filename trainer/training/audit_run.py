@@ -65,7 +65,8 @@ def open_finished(work: Workdir, data_dir: str | None = None) -> tuple[TrainConf
         raise UserError(f"{work.path} holds no finished run; run trainer.main with --workdir={work.path} to its end.")
     data = prepared.open_dataset(config.dataset, data_dir=data_dir or config.data_dir, manual_dir=config.manual_dir,
                                  phantom_train=config.phantom_train, phantom_test=config.phantom_test,
-                                 phantom_shortcut=config.phantom_shortcut)
+                                 phantom_shortcut=config.phantom_shortcut,
+                                 config_name=f"gray{config.prepared_side}")
     recorded = work.metrics()["dataset"]["source_fingerprint"]
     if data.fingerprint["source_fingerprint"] != recorded:
         raise UserError(f"the data prepared in {data.builder.data_path} are not those this run was trained on; give the "

@@ -31,7 +31,7 @@ def save_and_score(
     known_copies = copies.of_prepared(data, config.group_copies)
     parts = {}
     for name in ("train", "test"):
-        part = input_pipeline.load(data.builder, name, summary.PREPARED_SIDE)
+        part = input_pipeline.load(data.builder, name, data.side)
         parts[name] = part.with_groups(known_copies.join(part.filenames, part.groups))
     said = {name: scoring.predictions_of(part, model.predict(part.images)[0], data) for name, part in parts.items()}
     return scoring.finish(

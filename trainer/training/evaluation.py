@@ -37,7 +37,9 @@ def of_finished_run(
     train = known.joined(parts["train"])
     refusing = refusal.fit(train.images, model.predict(train.images)[1], train.groups, config.seed)
     refusing.save(work.model / "refusal.npz")
-    said = score(work.path / "evaluation" / "test", model, known.joined(parts["test"]), refusing, _title(data, config, "test"))
+    remarks = [parts["test"].remark] if parts["test"].remark else []
+    said = score(work.path / "evaluation" / "test", model, known.joined(parts["test"]), refusing, _title(data, config, "test"),
+                 remarks)
     found = audit_run.beside_controls(work, data, parts, known, said).facts
     near = {key: value for key, value in found["near_duplicates"].items() if key not in ("lines", "warning")}
     return {"controls": {control["name"]: {key: control[key] for key in ("kind", "accuracy", "roc_auc")}
@@ -126,15 +128,16 @@ def _own(data: Prepared, config: TrainConfig, known: Copies, wanted: str) -> tup
         return train.take(held_out), ["The validation part chose the weights: its scores are too good to be reported as a "
                                       "test."]
     test = known.joined(records.read(data.builder, "test"))
+    sampled = [test.remark] if test.remark else []
     copied = known.outside(test.filenames)  # The other split is train.
     if copied.all():
         raise UserError("every test image copies a training image, so no test score can be given; score the run on other "
                         "images "
                         "with --manual_dir.")
     if copied.any():
-        return test.take(~copied), [f"{copied.sum()} of {len(test)} test images copy a training image and are left out here; "
-                                    "metrics.json has the score of them all."]
-    return test, []
+        return test.take(~copied), [*sampled, f"{copied.sum()} of {len(test)} test images copy a training image and are left "
+                                    "out here; metrics.json has the score of them all."]
+    return test, sampled
 
 
 def _refusing(work: Workdir) -> Refusal | None:

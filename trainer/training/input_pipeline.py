@@ -5,30 +5,28 @@ so they may span epochs, nothing is dropped or padded, and a run can start at an
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
-from tqdm import tqdm
 
-from trainer.training import augment, layers
+from trainer.training import augment, large_sets
 
-_ORDER, _VIEWS, _NOISE = 0, 1, 2
+_ORDER, _VIEWS, _NOISE, _RECORDS = range(4)
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """A split (or a part of one) held in memory.
+    """A split (or a part of one), its images held in memory or read where they lie.
 
     Attributes:
-      images: [n, side, side, 1] uint8.
+      images: [n, side, side, 1] uint8; or what gives them out, `DiskImages` or `RecordImages`.
       labels: [n] int32, indices into the set's class names.
       groups: [n] str; images of one group (a patient, or copies of one another) are never split apart.
       filenames: [n] str, as the data set names them.
     """
 
-    images: np.ndarray
+    images: np.ndarray | large_sets.DiskImages | large_sets.RecordImages
     labels: np.ndarray
     groups: np.ndarray
     filenames: np.ndarray
@@ -37,32 +35,39 @@ class Examples:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "Examples":
-        """The examples at `indices` ([m] int), in that order."""
-        return Examples(self.images[indices], self.labels[indices], self.groups[indices], self.filenames[indices])
+        """The examples at `indices` ([m] int), in that order; they stay where they lie."""
+        images = self.images[indices] if isinstance(self.images, np.ndarray) else self.images.part(indices)
+        return Examples(images, self.labels[indices], self.groups[indices], self.filenames[indices])
 
     def with_groups(self, groups: np.ndarray) -> "Examples":
         """The same examples in other groups ([n] str)."""
         return dataclasses.replace(self, groups=groups)
 
 
-def load(builder, split: str, side: int) -> Examples:
-    """Reads a split of a prepared set into memory, sorted by filename and resampled to `side` x `side` once.
+def load(builder, split: str, side: int, cache: str = "memory") -> Examples:
+    """Opens a split of a prepared set, its images resampled to `side` x `side` once.
 
     Args:
       builder: a prepared tfds.core.DatasetBuilder whose examples have image, label, group and filename.
       split: as TFDS names it.
       side: in pixels.
+      cache: where the images are kept: memory; disk, a file beside the set; none, their records. Sorted by filename, but with
+        none: these are in the order of their records.
     """
-    wanted = tfds.decode.PartialDecoding({"image": True, "label": True, "group": True, "filename": True})
-    rows = builder.as_dataset(split=split, decoders=wanted, shuffle_files=False)
-    total = builder.info.splits[split].num_examples
-    rows = list(tqdm(rows.as_numpy_iterator(), f"reading {split}", total, unit=" images", leave=False, delay=2, disable=None))
-    rows.sort(key=lambda row: row["filename"])
-    return Examples(
-        images=layers.resample_images(np.stack([row["image"] for row in rows]), side),
-        labels=np.array([row["label"] for row in rows], np.int32),
-        groups=np.array([row["group"].decode() for row in rows]),
-        filenames=np.array([row["filename"].decode() for row in rows]))
+    index = large_sets.index_of(builder, split)
+    found = Examples(np.zeros(0), index.labels, index.groups, index.filenames)
+    if cache == "none":
+        rows = np.arange(len(found))
+        return dataclasses.replace(found, images=large_sets.RecordImages(builder, split, side, index.shard_lengths, rows))
+    order = np.argsort(index.filenames, kind="stable")
+    if cache == "disk":
+        return dataclasses.replace(found, images=large_sets.on_disk(builder, split, side)).take(order)
+    rank = np.argsort(order)
+    images, done = np.empty((len(found), side, side, 1), np.uint8), 0
+    for part in large_sets.squares(builder, split, side):
+        images[rank[done:done + len(part)]] = part
+        done += len(part)
+    return Examples(images, index.labels[order], index.groups[order], index.filenames[order])
 
 
 def number_of_steps(examples: int, epochs: int, batch_size: int) -> int:
@@ -87,6 +92,11 @@ def order_of(examples: int, batch_size: int, seed: int, first_step: int) -> tf.d
     return epochs.flat_map(permutation).skip(first % examples).batch(batch_size, drop_remainder=True)
 
 
+def indices_at(examples: Examples, batch_size: int, seed: int, step: int) -> np.ndarray:
+    """The examples of the global batch that step `step` (from 1) is taken on, [batch_size] int32."""
+    return next(_choices(examples.images, batch_size, seed, step - 1).as_numpy_iterator())[0]
+
+
 def training_batches(
     examples: Examples, limits: augment.Limits, batch_size: int, seed: int, first_step: int = 0, worker: int = 0,
     workers: int = 1,
@@ -105,27 +115,48 @@ def training_batches(
       `examples`; noise_seed [batch, 2] int64, one pair an example, for stateless dropout. Every field is a function of
       (seed, step, place in the global batch) alone, so the number of replicas and workers does not change it.
     """
-    images, labels = tf.constant(examples.images), tf.constant(examples.labels, tf.int32)
-
+    labels, squares = tf.constant(examples.labels, tf.int32), _reader(examples.images)
     own = batch_size // workers
     start = worker * own
 
-    def batch_at(step: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
-        index = index[start:start + own]
-        view = augment.random_views(tf.gather(images, index), _stream(seed, _VIEWS, step), limits, start, batch_size)
+    def batch_at(step: tf.Tensor, chosen: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        mine = tuple(part[start:start + own] for part in chosen)
+        view = augment.random_views(squares(*mine), _stream(seed, _VIEWS, step), limits, start, batch_size)
         places = step * batch_size + start + tf.range(own, dtype=tf.int64)
-        return {"image": view, "label": tf.gather(labels, index), "index": index,
+        return {"image": view, "label": tf.gather(labels, mine[0]), "index": mine[0],
                 "noise_seed": _stream(seed, _NOISE, places)}
 
-    order = order_of(len(examples), batch_size, seed, first_step)
+    order = _choices(examples.images, batch_size, seed, first_step)
     steps = tf.data.Dataset.range(first_step, 2**31 - 1)
     return tf.data.Dataset.zip(steps, order).map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
+def _choices(images, batch_size: int, seed: int, first_step: int) -> tf.data.Dataset:
+    """Yields what each global batch is made of: (index [batch_size] int32,), with records left where they lie also these."""
+    if isinstance(images, large_sets.RecordImages):
+        records = images.shuffled(lambda purpose, counter: _stream(seed, _RECORDS, counter + purpose * 2**52),
+                                  first_step * batch_size)
+        return records.batch(batch_size, drop_remainder=True)
+    return order_of(len(images), batch_size, seed, first_step).map(lambda index: (index,))
+
+
+def _reader(images) -> Callable[..., tf.Tensor]:
+    """The function that gets the squares of a choice: → [n, side, side, 1] uint8, or float32 of whole numbers."""
+    if isinstance(images, large_sets.RecordImages):
+        return lambda index, records: images.decoded(records)
+    if isinstance(images, np.ndarray):
+        held = tf.constant(images)
+        return lambda index: tf.gather(held, index)
+    shape = images.shape[1:]
+    return lambda index: tf.ensure_shape(tf.numpy_function(images.__getitem__, [index], tf.uint8, stateful=False),
+                                         [None, *shape])
+
+
 def evaluation_batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
     """Yields each image once, in order: (batch [batch_size, side, side, 1] float32 padded with zeros, how many are real)."""
-    for start in range(0, len(images), batch_size):
-        part = images[start:start + batch_size]
+    parts = (images.batches(batch_size) if isinstance(images, large_sets.RecordImages) else
+             (images[start:start + batch_size] for start in range(0, len(images), batch_size)))
+    for part in parts:
         padding = np.zeros((batch_size - len(part), *images.shape[1:]), images.dtype)
         yield np.concatenate([part, padding]).astype(np.float32), len(part)
 

@@ -26,6 +26,7 @@ from trainer.training import (
     health,
     input_pipeline,
     interruption,
+    large_sets,
     models,
     recovery,
     scoring,
@@ -66,13 +67,16 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
         return summary.Result(work, work.metrics(), resumed=True)
 
     # ── Data ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-    everything = input_pipeline.load(data.builder, "train", config.image_size)
+    cache, kept = large_sets.settle(work, config.cache, data.fingerprint["images"]["train"], config.image_size,
+                                    Path(str(data.builder.data_path)))
+    with workers.chief_first():
+        everything = input_pipeline.load(data.builder, "train", config.image_size, cache)
     everything = everything.with_groups(known_copies.join(everything.filenames, everything.groups))
     train_part, validation_part = split.parts(everything.labels, everything.groups, config)
     train, validation = everything.take(train_part), everything.take(validation_part)
     limits = augment.Limits.from_config(config)
     ends = input_pipeline.epoch_ends(len(train), config.epochs, config.batch_size)
-    summary.say(workers, f"{data.reason}\n{known_copies.remark}\n{len(train)} images to train on, {len(validation)} to "
+    summary.say(workers, f"{data.reason}\n{known_copies.remark}\n{kept}\n{len(train)} images to train on, {len(validation)} to "
                 f"validate, side {config.image_size}; {config.model}, {config.epochs} epochs, {ends[-1]} steps of "
                 f"{config.batch_size} on {strategy.num_replicas_in_sync} replica(s); workdir {work.path}")
 
@@ -154,7 +158,8 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
     best = summary.best_epoch(history) if split.selects_best(config) and len(validation) else None
     parts = {"train": train, "validation": validation}
     if config.fold is None:  # A member of a cross-validation never sees test.
-        test = input_pipeline.load(data.builder, "test", config.image_size)
+        with workers.chief_first():
+            test = input_pipeline.load(data.builder, "test", config.image_size, cache)
         parts["test"] = test.with_groups(known_copies.join(test.filenames, test.groups))
     with workers.together():
         workers.wait()
@@ -166,7 +171,7 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
         summary.draw_training(work, data, config, history, train, limits)
         scoring.finish(
             work, data, config, scoring.Scored(parts, said, out_of_fold or said.get("validation"), known_copies),
-            lambda temperature: explained.export_of(alone, summary.PREPARED_SIDE, temperature),
+            lambda temperature: explained.export_of(alone, data.side, temperature),
             {"parameters": model.count_params(), "steps": step, "best_epoch": best, "incidents": work.incidents(),
              "seconds": {"training": round(training_seconds, 1), "total": round(time.monotonic() - started, 1)},
              "weights_sha256": sha256})
@@ -186,7 +191,8 @@ def open_run(config: TrainConfig, writes: bool = True) -> tuple[TrainConfig, pre
     requested, config = config, _with_recorded_dataset(resolved(config))
     data = prepared.open_dataset(config.dataset, data_dir=config.data_dir, manual_dir=config.manual_dir,
                                  phantom_train=config.phantom_train, phantom_test=config.phantom_test,
-                                 phantom_shortcut=config.phantom_shortcut)
+                                 phantom_shortcut=config.phantom_shortcut,
+                                 config_name=f"gray{config.prepared_side}")
     config = dataclasses.replace(config, dataset=data.name)
     work = workdir.open_or_create(config, requested, data.fingerprint, writes)
     return dataclasses.replace(config, workdir=str(work.path)), data, work

@@ -59,5 +59,4 @@ def take_back(
 
 
 def _batch_names(train: input_pipeline.Examples, config: TrainConfig, step: int) -> list[str]:
-    order = input_pipeline.order_of(len(train), config.batch_size, config.seed, step - 1)
-    return [str(name) for name in train.filenames[next(order.as_numpy_iterator())]]
+    return [str(name) for name in train.filenames[input_pipeline.indices_at(train, config.batch_size, config.seed, step)]]

@@ -115,7 +115,8 @@ def _facts(
         "dataset": data.name, "model": config.model, "preprocessing": PREPROCESSING, "temperature": temperature,
         "calibration": description.plain(fitted), "thresholds": chosen,
         "threshold": 0.5, "unsure": unsure,
-        "input": f"image: [batch, {summary.PREPARED_SIDE}, {summary.PREPARED_SIDE}, 1] float32 in 0..255, as "
+        "side": data.side,
+        "input": f"image: [batch, {data.side}, {data.side}, 1] float32 in 0..255, as "
                  "trainer.radiograph.standardize gives it",
         "output": "probabilities [batch, classes], calibrated; map [batch, side, side, classes], where the evidence for "
                   "each class "

@@ -16,8 +16,6 @@ from trainer.training import augment, input_pipeline
 from trainer.training.distribution import Workers
 from trainer.workdir import Workdir
 
-PREPARED_SIDE = 500  # Builders write squares of this side; the saved model takes them.
-
 
 @dataclasses.dataclass(frozen=True)
 class Result:
