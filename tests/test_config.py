@@ -14,6 +14,7 @@ from trainer.errors import UserError
 @pytest.mark.parametrize("values, words", [
     ({"dataset": "mnist"}, "--dataset=mnist: choose one of"), ({"epochs": 0}, "--epochs=0: give 1 or more"),
     ({"learning_rate": 0.0}, "more than 0"), ({"validation_fraction": 0.7}, "0.5 or less"), ({"zoom": -0.1}, "0.0 or more"),
+    ({"prepared_side": 77}, "choose one of 500, 256"),
     ({"learning_rate": float("nan")}, "more than 0"), ({"dropout": float("nan")}, "0.0 or more"),
 ])
 def test_values_outside_the_limits_are_refused_by_flag_name(values, words):

@@ -170,7 +170,7 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     if value is None:
         return
     if "choices" in limits and value not in limits["choices"]:
-        raise UserError(f"--{field.name}={value}: choose one of {', '.join(limits['choices'])}.")
+        raise UserError(f"--{field.name}={value}: choose one of {', '.join(map(str, limits['choices']))}.")
     if "low" in limits and not value >= limits["low"]:
         raise UserError(f"--{field.name}={value}: give {limits['low']} or more.")
     if "above" in limits and not value > limits["above"]:

@@ -85,6 +85,7 @@ def test_the_audit_names_the_planted_shortcut_first(shortcut, control, tmp_path)
 @pytest.mark.parametrize("flags, words", [
     (("--epochs=0",), "--epochs=0: give 1 or more"),
     (("--model=resnet",), "should be one of"),
+    (("--prepared_side=77",), "--prepared_side=77: choose one of 500, 256"),
     (("--epochs=many",), "--epochs=many"),
     (("--epoch=3",), "Unknown command line flag"),
     (("--learning_rate=-1",), "--learning_rate=-1.0: give more than 0"),
