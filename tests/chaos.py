@@ -40,12 +40,27 @@ class Trial:
 
 def start(workdir: Path, data_dir: Path, workers: int, *more: str) -> list[subprocess.Popen]:
     """Starts a run as one process, or as several workers on this machine."""
-    command = [sys.executable, "-m", "trainer.main", *SETTINGS, f"--data_dir={data_dir}", f"--workdir={workdir}", *more]
     if workers == 1:
-        return [_process(command, {})]
+        return [process(command(workdir, data_dir, *more), {})]
     places = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
-    return [_process([*command, "--strategy=multi_worker"], {"TF_CONFIG": json.dumps(
-        {"cluster": {"worker": places}, "task": {"type": "worker", "index": index}})}) for index in range(workers)]
+    return [process(command(workdir, data_dir, "--strategy=multi_worker", *more), as_worker(places, index))
+            for index in range(workers)]
+
+
+def command(workdir: Path, data_dir: Path, *more: str) -> list[str]:
+    """The command of a run."""
+    return [sys.executable, "-m", "trainer.main", *SETTINGS, f"--data_dir={data_dir}", f"--workdir={workdir}", *more]
+
+
+def as_worker(places: list[str], index: int) -> dict[str, str]:
+    """The environment of one of several workers at these places (host:port)."""
+    return {"TF_CONFIG": json.dumps({"cluster": {"worker": places}, "task": {"type": "worker", "index": index}})}
+
+
+def process(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
+    """Starts a command from the checkout's root; what it says is kept."""
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True)
 
 
 def finish(processes: list[subprocess.Popen]) -> None:
@@ -86,6 +101,15 @@ def kill_once(
     processes[victim].communicate()
     finish(start(workdir, data_dir, workers))
     return Trial(said or "it had ended", outcome(workdir) == expected, noticed)
+
+
+def kill_all(processes: list[subprocess.Popen], workdir: Path, when: Callable[[Path], str]) -> None:
+    """Kills all processes of a run when `when` returns."""
+    while not when(workdir) and all(process.poll() is None for process in processes):
+        time.sleep(0.001)
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def at_step(step: int) -> Callable[[Path], str]:
@@ -140,11 +164,6 @@ def main() -> None:
     equal = sum(trial.equal for trial in trials)
     print(f"{equal} of {len(trials)} equal: {expected[0][:16]}…")
     sys.exit(equal != len(trials))
-
-
-def _process(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
 
 
 def _free_ports(count: int) -> list[int]:

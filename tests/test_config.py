@@ -55,8 +55,9 @@ def test_every_setting_has_a_help_text():
 
 @pytest.mark.parametrize("values, words", [
     ({"folds": 1}, "2 or more"), ({"folds": 3, "seeds": 2}, "one of them"), ({"folds": 3, "patience": 2}, "--patience"),
+    ({"strategy": "parameter_server"}, "use --strategy=multi_worker"), ({"strategy": "multi_worker"}, "needs --workdir"),
     ({"fold": 0}, "--folds too"), ({"folds": 3, "fold": 3}, "a fold below it"), ({"ensemble": True}, "needs members"),
 ])
-def test_repeats_that_make_no_sense_are_refused(values, words):
+def test_settings_that_make_no_sense_together_are_refused(values, words):
     with pytest.raises(UserError, match=words):
         TrainConfig(**values)

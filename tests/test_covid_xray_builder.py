@@ -1,9 +1,7 @@
 """The builder by TFDS's own checks, on the dummy data beside it, and what `tfds build` makes of mistakes."""
 
-import concurrent.futures
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -54,16 +52,6 @@ def test_the_original_bytes_are_kept_but_no_name_of_a_patient(tmp_path):
         assert (row["file"] == (folder / name).read_bytes()) == (name != "Test/covid/IM0001")
     assert b"Nobody" in (folder / "Test/covid/IM0001").read_bytes()
     assert b"Nobody" not in rows["Test/covid/IM0001"]["file"]
-
-
-def test_the_order_of_reading_ahead_is_the_order_of_the_files():
-    def encode(number: int) -> int:
-        time.sleep(0.002 * (number % 3))
-        return -number
-
-    with concurrent.futures.ThreadPoolExecutor(3) as readers:
-        for count in (0, 1, MODULE._AHEAD, 3 * MODULE._AHEAD + 1):
-            assert list(MODULE._in_order(readers, encode, range(count))) == [(n, -n) for n in range(count)]
 
 
 @pytest.mark.parametrize("given", ["missing", "empty", "text.zip"])

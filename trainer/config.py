@@ -92,8 +92,9 @@ class TrainConfig:
     group_copies: bool = setting(True, "Find near-duplicate images and count them as one group (patient). Synthetic sets have "
                                  "none and are not searched.")
     strategy: str = setting("mirrored", "mirrored: one replica a device; multi_worker: on several machines, which TF_CONFIG "
-                            "names; one_device: the first device only; tpu: the one TPU_NAME names.",
-                            choices=("mirrored", "multi_worker", "one_device", "tpu"), part_of_result=False)
+                            "names; one_device: the first device only; tpu: the one TPU_NAME names; parameter_server is "
+                            "refused.", choices=("mirrored", "multi_worker", "one_device", "tpu", "parameter_server"),
+                            part_of_result=False)
     step_timeout_seconds: float = setting(30.0, "With several workers: a step that takes longer than this, and 20 times the "
                                           "longest before it, means that one is lost; 0 waits for ever.", low=0.0,
                                           part_of_result=False)
@@ -146,6 +147,9 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
 
 
 def _check_repeats(config: TrainConfig) -> None:
+    if config.strategy == "parameter_server":
+        raise UserError("--strategy=parameter_server updates weights in the order in which workers happen to answer, so no run "
+                        "could be repeated or resumed exactly; use --strategy=multi_worker.")
     if config.strategy == "multi_worker":
         if config.workdir is None:
             raise UserError("--strategy=multi_worker needs --workdir, on storage that all workers share.")

@@ -1,25 +1,18 @@
 """Packages the Kaggle COVID-19 chest X-ray set, or any set in its layout.
 
 tfds build datasets/covid_xray --manual_dir=FOLDER_OR_ZIP
+tfds build datasets/covid_xray --manual_dir=FOLDER --beam_pipeline_options=runner=DirectRunner
 """
 
 import collections
-import concurrent.futures
-import dataclasses
-import functools
-import io
-import itertools
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
-from PIL import Image
 
-from trainer import archive, image_folder, kaggle, radiograph
+from trainer import archive, image_folder, kaggle, shards
 from trainer.errors import UserError
 
 KAGGLE_HANDLE = "akhilkasare/covid19-chest-xray-detection"
@@ -33,12 +26,10 @@ EXPECTED_TREE = """the expected tree:
     FOLDER/Test/covid/*                 FOLDER/Test/non_covid/*
     FOLDER/groups.csv (optional: filename,patient,…)"""
 
-_READERS = 2
-_AHEAD = 16
-_PNG_LEVEL = 1  # Two thirds of the time of level 3, for files 4 % larger; encoding is what building waits for.
+_ORIGINALS = 64  # Files a shard of `original`, which may take several megabytes each.
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(tfds.core.ShardBasedBuilder):
     """The set as grey squares of 500, 256, 128 or 64 pixels (`gray500`, …) or as the files are (`original`)."""
 
     pkg_dir_path = epath.Path(__file__).parent  # Also where the module was loaded by its path, outside a package.
@@ -68,21 +59,27 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(source_fingerprint="", synthetic=False, positive_class="covid"),
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+    def _download_and_prepare(
+        self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig | None = None
+    ) -> None:
+        self._asked = download_config or tfds.download.DownloadConfig()
+        if not (self._asked.beam_options or self._asked.beam_runner):
+            super()._download_and_prepare(dl_manager, self._asked)
+            return
+        parts, side = self._parts(dl_manager), _side_of(self.builder_config.name)
+        self.info.set_splits(tfds.core.splits.SplitDict(shards.write_by_beam(self, parts, side, self._asked)))
+
+    def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[Callable]]:
+        return shards.generators(self._parts(dl_manager), _side_of(self.builder_config.name))
+
+    def _parts(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[shards.Part]]:
+        """The files of each shard of each split."""
         found = find_source(_manual_path(dl_manager), Path(dl_manager.download_dir))
         self.info.metadata["source_fingerprint"] = found.fingerprint
         for line in [counts_line(found), *found.remarks]:
             print(f"covid_xray: {line}", flush=True)
-        return {split: self._generate_examples(found.splits[name]) for split, name in SPLITS.items()}
-
-    def _generate_examples(self, entries: Sequence[image_folder.Entry]) -> Iterator[tuple[str, dict[str, Any]]]:
-        side = _side_of(self.builder_config.name)
-        encode = functools.partial(_squared, side=side) if side else _untouched
-        with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
-            for entry, (picture, header) in _in_order(readers, encode, entries):
-                yield entry.filename, {
-                    **picture, **dataclasses.asdict(header), "label": entry.label, "filename": entry.filename,
-                    "group": entry.group, "columns": json.dumps(dict(entry.columns), sort_keys=True)}
+        length = shards.LENGTH if _side_of(self.builder_config.name) else _ORIGINALS
+        return {split: shards.parts_of(found.splits[name], self._asked.num_shards, length) for split, name in SPLITS.items()}
 
 
 def find_source(manual: Path | None, download_dir: Path) -> image_folder.ImageFolder:
@@ -124,44 +121,6 @@ def _manual_path(dl_manager: tfds.download.DownloadManager) -> Path | None:
     return None if manual == Path(dl_manager.download_dir) / "manual" else manual
 
 
-def _in_order(readers: concurrent.futures.Executor, encode, entries: Sequence[image_folder.Entry]) -> Iterator:
-    """Encodes a few files ahead (Pillow frees the interpreter while it decodes), and yields them in order."""
-    waiting: collections.deque = collections.deque()
-    remaining = iter(entries)
-    for entry in itertools.chain(remaining, [None] * _AHEAD):
-        if entry is not None:
-            waiting.append((entry, readers.submit(encode, entry)))
-        if waiting and (entry is None or len(waiting) > _AHEAD):
-            done, result = waiting.popleft()
-            yield done, result.result()
-
-
-def _read(entry: image_folder.Entry) -> radiograph.Radiograph:
-    try:
-        return radiograph.read(entry.path, name=str(entry.path))
-    except radiograph.RadiographError as error:
-        raise UserError(f"{error} To build without it, add the line {entry.filename} to exclude.txt beside Train/.") from error
-
-
 def _side_of(config: str) -> int:
     """The side of the squares of a configuration; 0 for original."""
     return int(config.removeprefix("gray")) if config.startswith("gray") else 0
-
-
-def _squared(entry: image_folder.Entry, side: int) -> tuple[dict[str, Any], radiograph.Header]:
-    found = _read(entry)
-    return {"image": _png(radiograph.standardize(found, side))}, found.header
-
-
-def _untouched(entry: image_folder.Entry) -> tuple[dict[str, Any], radiograph.Header]:
-    found = _read(entry)
-    if found.header.format == "DICOM":
-        return {"file": _png(found.pixels).getvalue()}, found.header
-    return {"file": entry.path.read_bytes()}, found.header
-
-
-def _png(pixels: np.ndarray) -> io.BytesIO:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=_PNG_LEVEL)
-    file.seek(0)
-    return file
