@@ -5,6 +5,7 @@ The flags of `python -m trainer.main` are made from these fields, and a workdir'
 
 import dataclasses
 import difflib
+import re
 from typing import Any
 
 from trainer.errors import UserError
@@ -48,6 +49,9 @@ class TrainConfig:
     cache: str = setting("auto", "Where training images are kept: memory, where they take a fifth of what is free or less; "
                          "disk, a file beside the set; none, their records, shuffled shard by shard and within a window.",
                          choices=("auto", "memory", "disk", "none"), part_of_result=False)
+    data_service: str | None = setting(None, "grpc://HOST:PORT of a dispatcher whose input machines make the batches "
+                                       "(trainer.input_server). Order is not promised, exact resume is refused.",
+                                       part_of_result=False)
     workdir: str | None = setting(None, "Where everything of this run goes; the same workdir resumes. Default: a new folder "
                                   "under runs/.", part_of_result=False)
     model: str = setting("cnn", "cnn: the reference's shape made fast and stable; seed_cnn: the reference to the letter; "
@@ -115,9 +119,9 @@ class TrainConfig:
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
-    """Fills the fields left to the model (None) from its recipe."""
+    """Fills the fields left to the model (None) from its recipe; what is served from afar is not kept here."""
     recipe = {name: value for name, value in RECIPES[config.model].items() if getattr(config, name) is None}
-    return dataclasses.replace(config, **recipe)
+    return dataclasses.replace(config, **recipe, **({"cache": "none"} if config.data_service else {}))
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
@@ -155,6 +159,10 @@ def _check_repeats(config: TrainConfig) -> None:
             raise UserError("--strategy=multi_worker needs --workdir, on storage that all workers share.")
         if config.seeds > 1 or (config.folds and config.fold is None) or config.ensemble:
             raise UserError("--strategy=multi_worker trains one run: give a --seed or a --fold to each.")
+    if config.data_service and not re.fullmatch(r"grpc://[^/:\s]+:\d+", config.data_service):
+        raise UserError(f"--data_service={config.data_service}: give grpc://HOST:PORT.")
+    if config.data_service and config.cache not in ("auto", "none"):
+        raise UserError(f"--data_service reads records on other machines; leave --cache={config.cache} out.")
     if config.extend and (config.workdir is None or config.folds or config.seeds > 1):
         raise UserError("--extend goes on with one run: give its --workdir, without --folds and --seeds.")
     if config.folds == 1:

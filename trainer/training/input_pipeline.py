@@ -121,21 +121,41 @@ def training_batches(
 
     def batch_at(step: tf.Tensor, chosen: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         mine = tuple(part[start:start + own] for part in chosen)
-        view = augment.random_views(squares(*mine), _stream(seed, _VIEWS, step), limits, start, batch_size)
         places = step * batch_size + start + tf.range(own, dtype=tf.int64)
-        return {"image": view, "label": tf.gather(labels, mine[0]), "index": mine[0],
-                "noise_seed": _stream(seed, _NOISE, places)}
+        return batch_of(squares(*mine), tf.gather(labels, mine[0]), mine[0], limits, seed, step, places, start, batch_size)
 
     order = _choices(examples.images, batch_size, seed, first_step)
     steps = tf.data.Dataset.range(first_step, 2**31 - 1)
     return tf.data.Dataset.zip(steps, order).map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
+def batch_of(
+    squares: tf.Tensor, labels: tf.Tensor, index: tf.Tensor, limits: augment.Limits, seed: int, step: tf.Tensor,
+    places: tf.Tensor, first: int = 0, batch_size: int | None = None
+) -> dict[str, tf.Tensor]:
+    """One batch, or a slice of it, as `training_batches` describes it.
+
+    Args:
+      squares, labels, index: of its images, [batch, …].
+      limits: how far the views may go.
+      seed: of the run.
+      step: [] int64, what the views follow from; no other batch has the same.
+      places: [batch] int64, what the noise follows from; no other image of the run has the same.
+      first, batch_size: the slice starts there in a batch of that size; by default it is the whole.
+    """
+    return {"image": augment.random_views(squares, _stream(seed, _VIEWS, step), limits, first, batch_size), "label": labels,
+            "index": index, "noise_seed": _stream(seed, _NOISE, places)}
+
+
+def record_stream(seed: int, purpose: int, counter: tf.Tensor) -> tf.Tensor:
+    """Seeds for the order of records that are left where they lie: of shards (purpose 0) or within windows (1)."""
+    return _stream(seed, _RECORDS, counter + purpose * 2**52)
+
+
 def _choices(images, batch_size: int, seed: int, first_step: int) -> tf.data.Dataset:
     """Yields what each global batch is made of: (index [batch_size] int32,), with records left where they lie also these."""
     if isinstance(images, large_sets.RecordImages):
-        records = images.shuffled(lambda purpose, counter: _stream(seed, _RECORDS, counter + purpose * 2**52),
-                                  first_step * batch_size)
+        records = images.shuffled(lambda *wanted: record_stream(seed, *wanted), first_step * batch_size)
         return records.batch(batch_size, drop_remainder=True)
     return order_of(len(images), batch_size, seed, first_step).map(lambda index: (index,))
 

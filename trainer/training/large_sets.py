@@ -252,6 +252,13 @@ class RecordImages:
         rest = tf.data.Dataset.range(epoch + 1, 2**31 - 1).flat_map(lambda later: self._epoch(seed_of, later, 0, 0, 0))
         return entered.concatenate(rest)
 
+    def shard_at(
+        self, number: tf.Tensor, seed_of: Callable[[int, tf.Tensor], tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.data.Dataset]:
+        """The shard that stands at a place in all epochs' orders, as (its epoch, (place among these, serialised example))."""
+        epoch = number // len(self._files)
+        return epoch, self._shard(self._order(seed_of, epoch)[number % len(self._files)])
+
     def _order(self, seed_of: Callable, epoch: tf.Tensor) -> tf.Tensor:
         return tf.random.experimental.stateless_shuffle(tf.range(len(self._files), dtype=tf.int64), seed_of(_SHARDS, epoch))
 

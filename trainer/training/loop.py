@@ -21,6 +21,7 @@ from trainer.evidence.predictions import Predictions
 from trainer.training import (
     augment,
     checkpoint,
+    data_service,
     distribution,
     explained,
     health,
@@ -96,14 +97,16 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
     # ── Resume ──────────────────────────────────────────────────────────────────────────────────────────────────────────
     checkpoints = checkpoint.Checkpoints(work.checkpoints, model, optimizer, config.keep_checkpoints, workers.chief)
     with workers.together():
-        step = recovery.start(checkpoints, workers)
+        step = recovery.start(checkpoints, workers, bool(config.data_service))
     history = work.cut_history(step)
     if step:
         summary.say(workers, f"resumed at step {step} of {ends[-1]}")
 
     def batches_after(step: int):
         rate.scale(health.rate_factor(work.incidents(), step))
-        own = input_pipeline.training_batches(train, limits, config.batch_size, config.seed, step, workers.index, workers.count)
+        own = (data_service.batches(config, work, train, limits, step, workers.count) if config.data_service else
+               input_pipeline.training_batches(train, limits, config.batch_size, config.seed, step, workers.index,
+                                               workers.count))
         return iter(distribution.deal(workers, own, config.batch_size))
 
     # ── Train ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -210,5 +213,5 @@ def command(config: TrainConfig) -> str:
     """The command line that goes on with this run."""
     if Path(sys.argv[0]).name != "main.py":
         return f"call train_and_evaluate with workdir={config.workdir!r}"
-    kept = [argument for argument in sys.argv[1:] if not argument.startswith("--workdir")]
+    kept = [argument for argument in sys.argv[1:] if not argument.startswith(("--workdir", "--data_service"))]
     return shlex.join(["python", "-m", "trainer.main", *kept, f"--workdir={config.workdir}"])

@@ -10,15 +10,22 @@ from trainer.training.distribution import Workers
 from trainer.workdir import Workdir
 
 
-def start(checkpoints: Checkpoints, workers: Workers) -> int:
+def start(checkpoints: Checkpoints, workers: Workers, served: bool) -> int:
     """Restores the newest whole checkpoint and returns its step; where there is none, saves the beginning and returns 0.
 
+    Args:
+      checkpoints, workers: of the run.
+      served: whether its batches come from --data_service, in an order that cannot be entered.
+
     Raises:
-      UserError: workers found different ones.
+      UserError: workers found different ones; or the run is served and has begun.
     """
     found = checkpoints.restore()
     if not workers.agree(-1 if found is None else found):
         raise UserError("the workers do not see the same checkpoints; give a --workdir on storage that all of them share.")
+    if found and served:
+        raise UserError(f"no order was promised with --data_service, so exact resume is refused: leave it out to go on after "
+                        f"step {found} with this machine's own input, or give a new --workdir.")
     if found is None:
         checkpoints.save(0)  # A loss that breaks down early has somewhere to return to.
     return found or 0
@@ -37,8 +44,9 @@ def take_back(
       UserError: it has been taken back often enough, or there is no whole checkpoint; the message names the batch's files.
     """
     incidents = work.incidents()
-    names = _batch_names(train, config, step)
-    evidence = (f"{wrong} at step {step}; lower --learning_rate or set --clip_norm=1. The batch held: {', '.join(names)}")
+    names = [] if config.data_service else _batch_names(train, config, step)
+    held = f"The batch held: {', '.join(names)}" if names else "Which images the batch held is not known with --data_service."
+    evidence = f"{wrong} at step {step}; lower --learning_rate or set --clip_norm=1. {held}"
     if len(incidents) >= health.MOST_RETURNS:
         raise UserError(f"{evidence} (taken back {len(incidents)} times already, with half the rate each time: see "
                         f"{work.path / 'incidents.jsonl'})")
