@@ -3,10 +3,12 @@
 Loading by path keeps `import datasets` free: pip's package of that name, if there is one, does not get in the way.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,6 +82,23 @@ def open_dataset(
               "For real ones add --manual_dir=FOLDER_OR_ZIP (see datasets/covid_xray/README.md).")
     print(f"\n*** SYNTHETIC DATA ***\n{reason}\n", file=sys.stderr, flush=True)
     return _phantom(place, phantom_train, phantom_test, phantom_shortcut, config_name, reason)
+
+
+@contextlib.contextmanager
+def reading(builder: Any, split: str) -> Iterator[None]:
+    """Says which set it is where a record read within is damaged or its file gone.
+
+    Raises:
+      UserError: so it is; the message says how to prepare the set anew.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ not in ("DataLossError", "NotFoundError"):  # TensorFlow's, which may not be loaded here.
+            raise
+        why = str(error).splitlines()[0].split("}} ")[-1].split(" [")[0]
+        raise UserError(f"the records of {split} in {builder.data_path} are damaged ({why}); remove that folder and give "
+                        "the same command with --manual_dir again: the set is prepared anew, a run goes on.") from error
 
 
 def load_builder_module(name: str) -> ModuleType:

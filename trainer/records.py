@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from trainer import image_folder, radiograph
+from trainer import image_folder, prepared, radiograph
 from trainer.errors import UserError
 
 MOST = 8_000  # Images an audit looks at: 2 GB of squares of 500 pixels.
@@ -72,13 +72,17 @@ def read(builder: Any, split: str, most: int = MOST) -> Records:
       builder: a prepared tfds.core.DatasetBuilder of this project (`prepared.open_dataset(…).builder`).
       split: train or test.
       most: how many images at most.
+
+    Raises:
+      UserError: a record is damaged.
     """
     total = builder.info.splits[split].num_examples
-    if total <= most:
-        rows = builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
-        rows = list(tqdm(rows, f"reading {split}", total, unit=" images", leave=False, delay=2, disable=None))
-    else:
-        rows = list(_sampled(builder, split, most, total))
+    with prepared.reading(builder, split):
+        if total <= most:
+            rows = builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
+            rows = list(tqdm(rows, f"reading {split}", total, unit=" images", leave=False, delay=2, disable=None))
+        else:
+            rows = list(_sampled(builder, split, most, total))
     rows.sort(key=lambda row: row["filename"])
     return dataclasses.replace(from_rows(rows), total=total)
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from trainer import workdir
+from trainer import prepared, workdir
 from trainer.errors import UserError
 from trainer.training import layers
 from trainer.workdir import Workdir
@@ -51,7 +51,8 @@ def index_of(builder: Any, split: str) -> Index:
     rows = _in_order(builder, split, wanted).batch(1024).as_numpy_iterator()
     total = builder.info.splits[split].num_examples
     filenames, groups, labels = [], [], []
-    with tqdm(total=total, desc=f"reading the index of {split}", unit=" images", leave=False, delay=2, disable=None) as bar:
+    with prepared.reading(builder, split), tqdm(total=total, desc=f"reading the index of {split}", unit=" images", leave=False,
+                                                delay=2, disable=None) as bar:
         for part in rows:
             filenames.append(np.char.decode(part["filename"].astype("S"), "utf-8"))
             groups.append(np.char.decode(part["group"].astype("S"), "utf-8"))
@@ -117,7 +118,8 @@ def squares(builder: Any, split: str, side: int) -> Iterator[np.ndarray]:
     """The images of a split in the order of its records, resampled: [up to 64, side, side, 1] uint8 at a time."""
     wanted = tfds.decode.PartialDecoding({"image": True})
     total = builder.info.splits[split].num_examples
-    with tqdm(total=total, desc=f"reading {split}", unit=" images", leave=False, delay=2, disable=None) as bar:
+    with prepared.reading(builder, split), tqdm(total=total, desc=f"reading {split}", unit=" images", leave=False, delay=2,
+                                                disable=None) as bar:
         for part in _in_order(builder, split, wanted).batch(_CHUNK).as_numpy_iterator():
             yield layers.resample_images(part["image"], side)
             bar.update(len(part["image"]))
@@ -222,16 +224,17 @@ class RecordImages:
         """All of them in order, [up to size, side, side, 1] uint8 at a time."""
         records = tf.data.Dataset.range(len(self._files)).flat_map(self._shard).map(lambda place, record: record)
         squares = records.batch(size).map(self.decoded, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
-        for batch in squares.as_numpy_iterator():
-            yield batch.astype(np.uint8)
+        with prepared.reading(self._builder, self._split):
+            for batch in squares.as_numpy_iterator():
+                yield batch.astype(np.uint8)
 
     def decoded(self, records: tf.Tensor) -> tf.Tensor:
         """[n] serialised examples → [n, side, side, 1] float32, whole numbers in 0..255."""
         pictures = tf.io.parse_example(records, {"image": tf.io.FixedLenFeature([], tf.string)})["image"]
-        prepared = self._builder.info.features["image"].shape
-        images = tf.map_fn(lambda data: tf.ensure_shape(tf.io.decode_png(data, 1), prepared), pictures,
-                           fn_output_signature=tf.TensorSpec(prepared, tf.uint8))
-        fits = prepared[0] == self._side
+        shape = self._builder.info.features["image"].shape
+        images = tf.map_fn(lambda data: tf.ensure_shape(tf.io.decode_png(data, 1), shape), pictures,
+                           fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+        fits = shape[0] == self._side
         return tf.cast(images, tf.float32) if fits else layers.Resample(self._side, dtype="float32")(images)
 
     def shuffled(self, seed_of: Callable[[int, tf.Tensor], tf.Tensor], first: int) -> tf.data.Dataset:

@@ -117,7 +117,7 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
           tqdm(total=ends[-1], initial=step, unit="step", desc="training", disable=None if workers.chief else True) as bar):
         tf.summary.text("data", data.reason, step=step)
         while step < ends[-1] and not (config.patience and stale >= config.patience):
-            with watched.step(), workers.together():
+            with watched.step(), workers.together(), prepared.reading(data.builder, "train"):
                 loss, accuracy, norm = (float(value) for value in train_step(next(batches)))
             if wrong := health.problem(summary.losses(history), loss, norm, len(data.class_names),
                                        config.precision == "mixed_float16"):

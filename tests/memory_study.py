@@ -1,0 +1,116 @@
+"""Measures whether memory and cost an image stay the same while a set grows: of building, plain and by Beam, and of training.
+
+python -m tests.memory_study [--sizes=1000,10000,100000]
+
+Images of 64 pixels, drawn here. Each cell is a process of its own: its peak resident memory, as the system tells it at the end,
+and processor time an image, which other work on the machine disturbs less than the clock. Building's is the increase over the
+size before, a small set for the first; that of training, 300 steps, is taken between the 100th and the last.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+from tqdm import tqdm
+
+from tests.conftest import ROOT
+
+_SIDE, _SMALL, _BATCH = 64, 64, 16
+_FIRST, _LAST = 100, 300  # Steps between which training is timed; it is stopped after the last.
+_BEAM = "--beam_pipeline_options=runner=DirectRunner"
+
+
+def draw(folder: Path, count: int) -> Path:
+    """Writes `count` training images and 32 test images, two classes, in the layout of the Kaggle set."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(120, 30, (1024, 1024)).clip(0, 255).astype(np.uint8)
+    for split, number in (("Train", count), ("Test", 32)):
+        for label in ("covid", "non_covid"):
+            place = folder / split / label
+            place.mkdir(parents=True)
+            corners = rng.integers(0, 1024 - _SIDE, (number // 2, 2))
+            for index, (row, column) in enumerate(tqdm(corners, f"drawing {count}", leave=False, delay=2, disable=None)):
+                square = noise[row:row + _SIDE, column:column + _SIDE]
+                Image.fromarray(square).save(place / f"{index:06d}.png", compress_level=1)
+    return folder
+
+
+def build(manual: Path, data_dir: Path, *more: str) -> tuple[float, float]:
+    """Builds a set in a process of its own: (processor seconds, peak resident memory in MB)."""
+    command = [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build", "datasets/covid_xray",
+               f"--config=gray{_SIDE}", f"--manual_dir={manual}", f"--data_dir={data_dir}", "--file_format=tfrecord", *more]
+    return _ended(_started(command), 0)
+
+
+def train(data_dir: Path, cache: str, workdir: Path) -> tuple[float, float]:
+    """Trains 300 steps in a process of its own: (processor seconds an image, peak resident memory in MB)."""
+    command = [sys.executable, "-m", "trainer.main", "--dataset=covid_xray", f"--data_dir={data_dir}", f"--workdir={workdir}",
+               f"--prepared_side={_SIDE}", f"--image_size={_SIDE}", "--model=compact", f"--batch_size={_BATCH}",
+               "--epochs=1000", "--nogroup_copies", f"--cache={cache}"]
+    process = _started(command)
+    first, last = (_reached(process, workdir / "metrics.jsonl", step) for step in (_FIRST, _LAST))
+    process.send_signal(signal.SIGTERM)
+    return (last - first) / (_LAST - _FIRST) / _BATCH, _ended(process, 130)[1]
+
+
+def _started(command: list[str]) -> subprocess.Popen:
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+
+
+def _ended(process: subprocess.Popen, expected: int) -> tuple[float, float]:
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != expected:
+        raise RuntimeError(f"{' '.join(process.args)} ended with {process.returncode}; run it by itself to see why.")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e3
+
+
+def _reached(process: subprocess.Popen, log: Path, step: int) -> float:
+    while not log.exists() or log.read_text().count('"loss"') < step:
+        if process.poll() is not None:
+            raise RuntimeError(f"{' '.join(process.args)} ended before step {step}; run it by itself to see why.")
+        time.sleep(0.02)
+    spent = psutil.Process(process.pid).cpu_times()
+    return spent.user + spent.system
+
+
+def _cell(peak: float, seconds: float) -> str:
+    return f"{peak:.0f} MB {seconds * 1e3:8.2f} ms"
+
+
+def main() -> None:
+    """Prints one row a size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="1000,10000,100000")
+    sizes = [int(size) for size in parser.parse_args().sizes.split(",")]
+    print(f"{'images':>8}" + "".join(f"{name:>24}" for name in ("build", "build by Beam", "train, records", "train, file")))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        before, small = {}, draw(folder / "small", _SMALL)
+        for name, more in (("plain", ()), ("beam", (_BEAM,))):
+            before[name] = (build(small, folder / f"{name}_small", *more)[0], _SMALL)
+        for size in sizes:
+            manual, cells = draw(folder / str(size), size), []
+            for name, more in (("plain", ()), ("beam", (_BEAM,))):
+                seconds, peak = build(manual, folder / f"{name}{size}", *more)
+                cells.append(_cell(peak, (seconds - before[name][0]) / (size - before[name][1])))
+                before[name] = seconds, size
+            for cache in ("none", "disk"):
+                seconds, peak = train(folder / f"plain{size}", cache, folder / f"run_{cache}{size}")
+                cells.append(_cell(peak, seconds))
+            print(f"{size:>8}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
+            for place in folder.glob(f"*{size}"):
+                shutil.rmtree(place)
+
+
+if __name__ == "__main__":
+    main()
