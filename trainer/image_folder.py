@@ -15,8 +15,10 @@ from pathlib import Path
 from trainer.errors import UserError
 from trainer.radiograph import EXTENSIONS
 
+_NO_COLUMNS: Mapping[str, str] = {}  # One for all: a large set has many entries.
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
     """One file of a set.
 
@@ -180,11 +182,14 @@ def _hidden(path: Path) -> bool:
 
 def _images(folder: Path | None, prefix: str) -> tuple[list[tuple[str, Path]], int]:
     """([(filename, path)], how many other files lie there)."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
-    inside = [(path.relative_to(folder), path) for path in files]
-    wanted = [(f"{prefix}/{place.as_posix()}", path) for place, path in inside
-              if not any(map(_hidden, [place, *place.parents[:-1]])) and _may_be_image(path)]
-    return wanted, len(files) - len(wanted)
+    wanted, others = [], 0
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []:
+        place = path.relative_to(folder)
+        if not any(map(_hidden, [place, *place.parents[:-1]])) and _may_be_image(path):
+            wanted.append((f"{prefix}/{place.as_posix()}", path))
+        else:
+            others += 1
+    return wanted, others
 
 
 def _may_be_image(path: Path) -> bool:
@@ -199,7 +204,7 @@ def _may_be_image(path: Path) -> bool:
 
 def _entry(filename: str, path: Path, label: str, groups: dict[str, dict[str, str]]) -> Entry:
     row = _row_of(filename, groups)
-    columns = {key: value for key, value in row.items() if key not in ("filename", "patient")}
+    columns = {key: value for key, value in row.items() if key not in ("filename", "patient")} if row else _NO_COLUMNS
     return Entry(filename, path, label, row.get("patient") or filename, columns)
 
 

@@ -12,6 +12,8 @@ import hashlib
 import io
 import itertools
 import json
+import pickle
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -85,10 +87,16 @@ def write_by_beam(
     templates = {split: builder._get_filename_template(split_name=split) for split in parts}
     paths = {split: [templates[split].sharded_filepath(shard_index=number, num_shards=len(dealt))
                      for number in range(len(dealt))] for split, dealt in parts.items()}
-    jobs = [job for split, dealt in parts.items() for job in zip(paths[split], dealt, strict=True)]
+    # Packed: Beam's own way with lists of objects takes a minute and 240 MB for 100,000 files.
+    jobs = [zlib.compress(pickle.dumps(job)) for split, dealt in parts.items()
+            for job in zip(paths[split], dealt, strict=True)]
+
+    def write(job: bytes) -> None:
+        path, part = pickle.loads(zlib.decompress(job))
+        written.write(examples(part, side), path)
+
     with beam.Pipeline(runner=config.beam_runner, options=config.beam_options) as pipeline:
-        _ = (pipeline | beam.Create(jobs) | beam.Reshuffle()
-             | beam.Map(lambda job: written.write(examples(job[1], side), job[0])))
+        _ = pipeline | beam.Create(jobs) | beam.Reshuffle() | beam.Map(write)
     return [splits.SplitInfo(name=split, shard_lengths=[len(part) for part in dealt], filename_template=templates[split],
                              num_bytes=sum(path.stat().length for path in paths[split])) for split, dealt in parts.items()]
 

@@ -57,7 +57,10 @@ def start(hosts: tuple[str, ...], workdir: Path, data_dir: Path) -> list[subproc
 
 
 @pytest.mark.slow
-def test_a_host_that_is_cut_off_ends_the_run_within_a_minute_and_it_goes_on_when_the_host_is_back(hosts, tmp_path):
+@pytest.mark.parametrize("cut, mend", [(("link", "set", "cable", "down"), ("link", "set", "cable", "up")),
+                                       (("route", "add", "blackhole", HOSTS[0]), ("route", "delete", "blackhole", HOSTS[0]))],
+                         ids=["the cable is pulled", "nothing comes back"])
+def test_a_host_that_is_cut_off_ends_the_run_within_a_minute_and_it_goes_on_when_the_host_is_back(hosts, cut, mend, tmp_path):
     write_set(tmp_path / "set", chaos.COUNTS)
     prepared.open_dataset("covid_xray", data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path / "set"))
     workdir = tmp_path / "run"
@@ -66,15 +69,15 @@ def test_a_host_that_is_cut_off_ends_the_run_within_a_minute_and_it_goes_on_when
     while not reached(workdir):
         assert all(worker.poll() is None for worker in workers), [worker.communicate()[1][-2000:] for worker in workers]
         time.sleep(0.01)
-    ip("-n", hosts[1], "link", "set", "cable", "down")
-    cut = time.monotonic()
+    ip("-n", hosts[1], *cut)
+    happened = time.monotonic()
     for worker in workers:
         _, errors = worker.communicate(timeout=120)
-        noticed = time.monotonic() - cut
+        noticed = time.monotonic() - happened
         print(f"noticed after {noticed:.0f} s: {errors.strip().splitlines()[-1]}")
         assert worker.returncode == 1 and "another worker is lost" in errors and "the run goes on" in errors
         assert noticed < chaos.SURVIVOR
-    ip("-n", hosts[1], "link", "set", "cable", "up")
+    ip("-n", hosts[1], *mend)
     chaos.finish(start(hosts, workdir, tmp_path / "data"))
     steps = [line["step"] for line in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
              if "epoch" not in line]
