@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from trainer import prepared
 from trainer.config import TrainConfig, resolved
@@ -40,8 +41,9 @@ def main() -> None:
     limits = augment.Limits.from_config(config)
     with tempfile.TemporaryDirectory() as scratch:
         builder = prepared.open_dataset("phantom", data_dir=scratch, phantom_train=count).builder
-        stored = builder.info.splits["train"].num_bytes / count / 3  # Two masks lie beside each image.
-        print(f"a record: about {stored / 1e3:.0f} kB and as much for either mask; a square: {500 * 500 / 1e3:.0f} kB")
+        whole = tfds.decode.PartialDecoding({"image": True}, decoders={"image": tfds.decode.SkipDecoding()})
+        stored = np.mean([len(row["image"]) for row in builder.as_dataset("train", decoders=whole).as_numpy_iterator()])
+        print(f"an image: {stored / 1e3:.0f} kB in its record, {500 * 500 / 1e3:.0f} kB as a square")
         for cache in ("memory", "disk", "none"):
             examples = input_pipeline.load(builder, "train", config.image_size, cache)
             batches = iter(input_pipeline.training_batches(examples, limits, config.batch_size, 0))
