@@ -42,7 +42,8 @@ class TrainConfig:
     phantom_test: int = setting(64, "How many synthetic test images to draw.", low=4)
     phantom_shortcut: str = setting("none", "Plant a known shortcut into the synthetic set, to see whether the audit finds it.",
                                     choices=("none", "marker", "border", "contrast", "header"))
-    prepared_side: int = setting(500, "Side of the squares a set is prepared as, in pixels; smaller ones for very large sets.",
+    prepared_side: int = setting(500, "Side of the squares a set is prepared as, in pixels: 500, or 256, 128 or 64 for very "
+                                 "large sets.",
                                  choices=(500, 256, 128, 64))
     cache: str = setting("auto", "Where training images are kept: memory, where they take a fifth of what is free or less; "
                          "disk, a file beside the set; none, their records, shuffled shard by shard and within a window.",
@@ -170,7 +171,7 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     if value is None:
         return
     if "choices" in limits and value not in limits["choices"]:
-        raise UserError(f"--{field.name}={value}: choose one of {', '.join(limits['choices'])}.")
+        raise UserError(f"--{field.name}={value}: choose one of {', '.join(map(str, limits['choices']))}.")
     if "low" in limits and not value >= limits["low"]:
         raise UserError(f"--{field.name}={value}: give {limits['low']} or more.")
     if "above" in limits and not value > limits["above"]:

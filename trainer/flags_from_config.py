@@ -30,6 +30,6 @@ def parsed(values: flags.FlagValues = flags.FLAGS) -> config_lib.TrainConfig:
 def _definer(kind: object, field: dataclasses.Field):
     if isinstance(kind, types.UnionType):
         kind = next(part for part in typing.get_args(kind) if part is not type(None))
-    if "choices" in field.metadata:
+    if "choices" in field.metadata and kind is str:  # absl's enums are of strings; other choices are checked with the limits.
         return lambda name, default, help: flags.DEFINE_enum(name, default, list(field.metadata["choices"]), help)
     return {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[kind]
