@@ -84,6 +84,16 @@ def test_a_shift_moves_by_a_fraction_of_the_side_and_repeats_the_border():
     np.testing.assert_allclose(moved, np.minimum(np.arange(20) + 2, 19), atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [tf.uint8, tf.float32])
+def test_the_resampling_is_tensorflows_own_but_for_rounding(kind):
+    squares = tf.constant(np.random.default_rng(1).integers(0, 256, (3, 200, 200, 1)), kind)
+    transforms = augment.affine_transforms(tf.random.stateless_uniform([3, 7], [3, 4], -1.0, 1.0), ALL, 200)
+    expected = tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(squares, tf.float32), transforms=transforms, output_shape=[200, 200], interpolation="BILINEAR",
+        fill_mode="NEAREST", fill_value=0.0)
+    np.testing.assert_allclose(augment.resample(squares, transforms), expected, rtol=0, atol=0.02)
+
+
 def test_intensity_scales_about_the_mean_and_clips():
     batch = tf.cast(images(2), tf.float32)
     found = augment.change_intensity(batch, tf.constant([0.0, 0.5]), tf.constant([-1.0, 0.0]), ALL).numpy()

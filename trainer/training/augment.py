@@ -62,9 +62,9 @@ def random_views(
     """
     here = tf.shape(images)[0]
     draws = tf.random.stateless_uniform([batch_size or here, _DRAWS], seed, -1.0, 1.0)[first:first + here]
-    images = tf.cast(images, tf.float32)
     if limits.moves:
         images = resample(images, affine_transforms(draws[:, :7], limits, images.shape[1]))
+    images = tf.cast(images, tf.float32)
     return change_intensity(images, draws[:, 7] * limits.brightness, draws[:, 8] * limits.contrast, limits)
 
 
@@ -94,16 +94,36 @@ def affine_transforms(draws: tf.Tensor, limits: Limits, side: int) -> tf.Tensor:
     return tf.stack([xx, xy, x0, yx, yy, y0, none, none], axis=1)
 
 
+@tf.function(jit_compile=True)
 def resample(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
     """Resamples each image once, bilinearly; what lies outside repeats the border.
 
+    ImageProjectiveTransformV3 does the same at a quarter of the speed: compiled, all of this is one loop over the pixels that
+    reads uint8 and keeps nothing in between. The two differ by float rounding of coordinates: under 0.01 of 255 levels.
+
     Args:
-      images: [batch, height, width, 1] float32.
-      transforms: [batch, 8] float32, from output to input pixels.
+      images: [batch, height, width, 1], uint8 or float32.
+      transforms: [batch, 8] float32, affine, from output to input pixels: x' = t0 x + t1 y + t2, y' = t3 x + t4 y + t5.
+
+    Returns:
+      [batch, height, width, 1] float32.
     """
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=images, transforms=transforms, output_shape=tf.shape(images)[1:3], interpolation="BILINEAR",
-        fill_mode="NEAREST", fill_value=0.0)
+    count, height, width, _ = tf.unstack(tf.shape(images))
+    x, y = tf.range(width, dtype=tf.float32)[None, None, :], tf.range(height, dtype=tf.float32)[None, :, None]
+    t = transforms[:, :, None, None]
+    at_x, at_y = t[:, 0] * x + t[:, 1] * y + t[:, 2], t[:, 3] * x + t[:, 4] * y + t[:, 5]
+    left, top = tf.floor(at_x), tf.floor(at_y)
+    from_left, from_top = at_x - left, at_y - top
+    left, top = tf.cast(left, tf.int32), tf.cast(top, tf.int32)
+    pixels, start = tf.reshape(images, [-1]), (tf.range(count) * height * width)[:, None, None]
+
+    def at(row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+        row, column = tf.clip_by_value(row, 0, height - 1), tf.clip_by_value(column, 0, width - 1)
+        return tf.cast(tf.gather(pixels, start + row * width + column), tf.float32)
+
+    upper = (1.0 - from_left) * at(top, left) + from_left * at(top, left + 1)
+    lower = (1.0 - from_left) * at(top + 1, left) + from_left * at(top + 1, left + 1)
+    return ((1.0 - from_top) * upper + from_top * lower)[..., None]
 
 
 def change_intensity(images: tf.Tensor, brightness: tf.Tensor, contrast: tf.Tensor, limits: Limits) -> tf.Tensor:
