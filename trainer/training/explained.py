@@ -11,7 +11,7 @@ from keras import layers
 from trainer.training.layers import Resample, triangle_filter
 
 # The last feature map of each network; what follows it is a stack of dense layers.
-_LAST_MAP = {"cnn": "relu5", "seed_cnn": "pool5", "compact": "block4_relu2"}
+_LAST_MAP = {"cnn": "relu5", "seed_cnn": "relu5", "compact": "block4_relu2"}
 
 
 def export_of(model: keras.Model, side: int, temperature: float = 1.0) -> keras.Model:

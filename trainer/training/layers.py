@@ -1,4 +1,4 @@
-"""Two layers of our own: dropout whose masks do not depend on the layout, and the resampling to the network's side."""
+"""Layers of our own: dropout whose masks do not depend on the layout, bias with ReLU, resampling to the network's side."""
 
 import contextlib
 import contextvars
@@ -55,6 +55,20 @@ class StatelessDropout(keras.layers.Layer):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "rate": self.rate, "salt": self.salt}
+
+
+@keras.saving.register_keras_serializable("trainer")
+class BiasReLU(keras.layers.Layer):
+    """Adds a bias to each channel and sets what is negative to zero.
+
+    Both rise with their input, so after max-pooling they give exactly what they give before it, for a quarter of the work.
+    """
+
+    def build(self, input_shape: tuple) -> None:
+        self.bias = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="bias")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.nn.relu(tf.nn.bias_add(inputs, self.bias))
 
 
 @keras.saving.register_keras_serializable("trainer")

@@ -8,7 +8,7 @@ from keras import layers
 
 from trainer.config import TrainConfig
 from trainer.errors import UserError
-from trainer.training.layers import StatelessDropout
+from trainer.training.layers import BiasReLU, StatelessDropout
 
 
 def build(config: TrainConfig, classes: int) -> keras.Model:
@@ -42,10 +42,14 @@ def without_strategy(model: keras.Model, config: TrainConfig) -> keras.Model:
 
 
 def seed_cnn(x, dropout: float):
-    """The reference to the letter: five 3x3 convolutions without padding, ReLU and 2x2 max-pooling after each."""
+    """The reference to the letter: five 3x3 convolutions without padding, bias, ReLU and 2x2 max-pooling after each.
+
+    Pooling comes before bias and ReLU, which gives the same: see `BiasReLU`.
+    """
     for index, filters in enumerate((32, 32, 64, 64, 128), start=1):
-        x = layers.Conv2D(filters, 3, activation="relu", name=f"conv{index}")(x)
+        x = layers.Conv2D(filters, 3, use_bias=False, name=f"conv{index}")(x)
         x = layers.MaxPooling2D(name=f"pool{index}")(x)
+        x = BiasReLU(name=f"relu{index}")(x)
     return _dense_head(StatelessDropout(dropout, name="dropout")(x))
 
 
