@@ -78,6 +78,27 @@ def test_help_and_predict_do_not_load_tensorflow(module):
     assert run_command("-c", code).returncode == 0
 
 
+def test_whole_trainings_are_read_from_their_records(tmp_path):
+    from trainer.benchmarking import runs
+
+    for seed, reached in zip(runs.SEEDS, (2, 3, None), strict=True):
+        folder = tmp_path / f"reference_{seed}"
+        folder.mkdir()
+        lines = [{"epoch": epoch, "seconds": 100.0 * epoch, "validation_accuracy": 0.9 if epoch == reached else 0.5}
+                 for epoch in (1, 2, 3)]
+        (folder / "reference.json").write_text(json.dumps({"seed": seed, "seconds": 400.0, "epochs": lines}))
+    for name in ("default", *(f"best_{seed}" for seed in runs.SEEDS)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "metrics.json").write_text(json.dumps({"seconds": {"training": 20.0, "total": 40.0}, "steps": 10}))
+        (folder / "metrics.jsonl").write_text(json.dumps({"step": 5, "epoch": 1, "validation_accuracy": 0.96}) + "\n")
+    first, second, whole = runs.measure(tmp_path, None, [], train=False)
+    assert (first.ours.median, first.peer.median, first.ratio.median, first.met) == (10.0, 300.0, 30.0, True)
+    assert "1 of 3 runs of the reference never reached it" in first.note
+    assert second.ratio is None and second.met is None and "3 of 3" in second.note
+    assert (whole.ratio.median, whole.met) == (10.0, True)
+
+
 def test_an_unknown_stage_is_refused_in_one_line(tmp_path):
     from trainer.benchmarking import suite
     from trainer.errors import UserError

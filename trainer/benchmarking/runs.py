@@ -66,7 +66,8 @@ def _until(accuracy: float, best: list[Timed], references: list[Timed], folder: 
     # A run that never reached it is beyond its end: the median stands if fewer than half did so.
     ours, peer = ([run.until(accuracy) or float("inf") for run in runs] for runs in (best, references))
     middle = statistics.median(ours), statistics.median(peer)
-    shown = [Spread.of([value for value in values if value < float("inf")] or [float("nan")]) for values in (ours, peer)]
+    shown = [Spread(value, min(values), max(found for found in values if found < float("inf")), len(values))
+             if value < float("inf") else None for value, values in zip(middle, (ours, peer), strict=True)]
     ratio = middle[1] / middle[0] if max(middle) < float("inf") else None
     return Row(name, "s", shown[0], shown[1], against, ratio and Spread(ratio, ratio, ratio, len(ours)), 25.0,
                note="; ".join(missed) or "medians of recorded runs, one after another")

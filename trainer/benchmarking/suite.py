@@ -59,17 +59,19 @@ def measure(settings: Settings) -> str:
         raise UserError(f"--only={unknown[0]}: choose among {', '.join(STAGES)}.")
     output = Path(settings.output).expanduser()
     _check_writable(output)
-    before = machine.describe()
+    found = {"rows": [], "growth": [], "machine": machine.describe(), "versions": machine.versions(), "quick": settings.quick}
+    wanted = [name for name in STAGES if not settings.only or name in settings.only]
     rows: list[Row] = []
+    curves: list[growth.Curve] = []
     with material.opened(settings.data_dir, settings.manual_dir, settings.quick) as held:
-        for name in tqdm([name for name in STAGES[:-1] if not settings.only or name in settings.only], "measuring",
-                         unit=" stages", disable=None):
-            rows += _stage(name, settings, held, output)
-        images = {"name": held.data.name, "synthetic": held.data.synthetic, "training_images": len(held.train)}
-    curves = growth.measure(settings.quick) if not settings.only or "growth" in settings.only else []
-    found = {"rows": [row.to_dict() for row in rows], "growth": [curve.to_dict() for curve in curves], "machine": before,
-             "versions": machine.versions(), "dataset": images, "quick": settings.quick}
-    output.write_text(json.dumps(found, indent=2) + "\n")
+        found["dataset"] = {"name": held.data.name, "synthetic": held.data.synthetic, "training_images": len(held.train)}
+        for name in tqdm(wanted, "measuring", unit=" stages", disable=None):
+            if name == "growth":
+                curves = growth.measure(settings.quick)
+            else:
+                rows += _stage(name, settings, held, output)
+            found |= {"rows": [row.to_dict() for row in rows], "growth": [curve.to_dict() for curve in curves]}
+            output.write_text(json.dumps(found, indent=2) + "\n")  # After each stage: what was measured is kept.
     places = [str(output)]
     if rows:
         table.draw(rows, output.with_suffix(".png"))
