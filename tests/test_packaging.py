@@ -81,7 +81,7 @@ def test_the_lock_brings_no_gpu_libraries_and_no_second_framework():
     assert not [name for name in names if name == "torch" or name.startswith("nvidia")]
 
 
-@pytest.mark.parametrize(("folder", "extras"), [("trainer", ("litert",)), ("demo", ()), ("datasets", ()),
+@pytest.mark.parametrize(("folder", "extras"), [("trainer", ("litert", "bench")), ("demo", ()), ("datasets", ()),
                                                 ("tests", ("dev",))])
 def test_every_module_imported_is_declared(folder, extras):
     owners = metadata.packages_distributions()

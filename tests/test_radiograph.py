@@ -370,3 +370,9 @@ def test_importing_the_reader_imports_nothing_heavy():
     root = Path(radiograph.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", command], cwd=root, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_what_is_encoded_is_read_back_pixel_for_pixel(kind):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (40, 57), kind, endpoint=True)
+    np.testing.assert_array_equal(radiograph.read(radiograph.encode(pixels)).pixels, pixels)

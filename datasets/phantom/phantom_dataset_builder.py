@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
-from PIL import Image
 
-from trainer import phantom, planted
+from trainer import phantom, planted, radiograph
 
 _FIRST_TEST_INDEX = 1_000_000  # Far off, so that more training images never change the test images.
 _DRAWERS = 2
 _AHEAD = 8
-_PNG_LEVEL = 1
 
 
 @dataclasses.dataclass
@@ -105,8 +103,4 @@ def _example(config: PhantomConfig, index: int, filename: str) -> dict[str, Any]
 
 
 def _png(pixels: np.ndarray) -> io.BytesIO:
-    levels = pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels
-    file = io.BytesIO()
-    Image.fromarray(levels).save(file, "PNG", compress_level=_PNG_LEVEL)
-    file.seek(0)
-    return file
+    return io.BytesIO(radiograph.encode(pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels))

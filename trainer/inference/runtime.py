@@ -135,7 +135,9 @@ def _in_workdir(workdir: Path) -> Path:
 def _load_onnx(path: Path) -> Model:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    settings = onnxruntime.SessionOptions()
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # Threads that wait sleep.
+    session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     asked = onnxruntime.RunOptions()
     asked.add_run_config_entry("only_execute_path_to_fetches", "1")
     stored = session.get_modelmeta().custom_metadata_map

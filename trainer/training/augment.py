@@ -94,7 +94,7 @@ def affine_transforms(draws: tf.Tensor, limits: Limits, side: int) -> tf.Tensor:
     return tf.stack([xx, xy, x0, yx, yy, y0, none, none], axis=1)
 
 
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def resample(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
     """Resamples each image once, bilinearly; what lies outside repeats the border.
 

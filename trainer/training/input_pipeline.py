@@ -13,6 +13,7 @@ import tensorflow as tf
 from trainer.training import augment, large_sets
 
 _ORDER, _VIEWS, _NOISE, _RECORDS = range(4)
+_AS_IT_IS = tf.autograph.experimental.do_not_convert  # No control flow hangs on a tensor, and looking for it takes a second.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,7 @@ def order_of(examples: int, batch_size: int, seed: int, first_step: int) -> tf.d
     """Yields the indices of each batch, [batch_size] int32, from step `first_step` on, without end."""
     first = first_step * batch_size
 
+    @_AS_IT_IS
     def permutation(epoch: tf.Tensor) -> tf.data.Dataset:
         shuffled = tf.random.experimental.stateless_shuffle(tf.range(examples), _stream(seed, _ORDER, epoch))
         return tf.data.Dataset.from_tensor_slices(shuffled)
@@ -119,6 +121,7 @@ def training_batches(
     own = batch_size // workers
     start = worker * own
 
+    @_AS_IT_IS
     def batch_at(step: tf.Tensor, chosen: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         mine = tuple(part[start:start + own] for part in chosen)
         places = step * batch_size + start + tf.range(own, dtype=tf.int64)

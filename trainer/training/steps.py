@@ -94,7 +94,7 @@ def make_train_step(
         right = tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), batch["label"]), tf.float32))
         return loss, right / config.batch_size, norm / scale / replicas
 
-    @tf.function
+    @tf.function(autograph=False)  # No control flow hangs on a tensor, and looking for it takes a second.
     def step(batch: dict) -> tuple[tf.Tensor, ...]:
         return tuple(strategy.reduce("sum", part, axis=None) for part in strategy.run(on_replica, (batch,)))
 
@@ -116,7 +116,7 @@ def make_predict(model: keras.Model, strategy: tf.distribute.Strategy, batch_siz
     """
     everywhere = batch_size * strategy.num_replicas_in_sync
 
-    @tf.function
+    @tf.function(autograph=False)
     def forward(images: tf.distribute.DistributedValues) -> tf.Tensor:
         logits = strategy.run(lambda part: model(part, training=False)["logits"], (images,))
         return strategy.gather(logits, axis=0)

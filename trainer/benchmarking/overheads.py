@@ -1,0 +1,82 @@
+"""Stage: what the loop spends besides its steps: waiting for input, checkpoints, metrics and progress; two logical devices."""
+
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from trainer.benchmarking import our_side
+from trainer.benchmarking.material import Material
+from trainer.benchmarking.rows import Row, Spread, cpu_ratio, in_turns, quotients, seconds
+from trainer.benchmarking.side import Side
+from trainer.config import TrainConfig
+from trainer.training import checkpoint, summary
+from trainer.workdir import Workdir
+
+_EVERY = 100  # Steps between checkpoints.
+_MODEL = "default model, 16 x 500 x 500"
+
+
+def measure(material: Material, quick: bool) -> Iterator[Row]:
+    """Shares of a step of the default model on the set at hand."""
+    rounds = 8 if quick else 40
+    training = our_side.Training(TrainConfig())
+    batches = training.dealt(material.train)
+    for _ in range(3):
+        training.step(next(batches))
+    waits, steps = _taken(training, batches, rounds)
+    yield _share(f"waiting for input, {_MODEL}", waits, [wait + step for wait, step in zip(waits, steps, strict=True)], 0.02,
+                 "the share of the steps' whole time", whole=True)
+    with tempfile.TemporaryDirectory(prefix="benchmark_") as place:
+        saving, noting = _savings(training, Path(place), 3 if quick else 10), _notes(Path(place), 20 if quick else 100)
+    step = Spread.of(steps).median
+    yield _share(f"checkpoint every {_EVERY} steps, {_MODEL}", saving, [_EVERY * step] * len(saving), 0.02,
+                 "the share of 100 steps; written, summed, flushed to disk")
+    yield _share(f"metrics and progress, {_MODEL}", noting, [step] * len(noting), 0.01, "the share of a step")
+    one, two = (Side("our_side:step", steps=2, logical_devices=devices) for devices in (0, 2))
+    alone, both = in_turns(3 if quick else 9, one, two)
+    one.close(), two.close()
+    more = Spread.of([b / a - 1.0 for a, b in zip(alone, both, strict=True)])
+    yield Row(f"two logical devices, {_MODEL}", "s", Spread.of(both), Spread.of(alone), "one device", more, 0.10, at_most=True,
+              cpu_ratio=cpu_ratio(both, alone), note="the share by which a step is longer")
+
+
+def _taken(training: our_side.Training, batches: Iterator, count: int) -> tuple[list[float], list[float]]:
+    waits, steps = [], []
+    for _ in range(count):
+        held: list = []
+        waits.append(seconds(lambda held=held: held.append(next(batches))))
+        steps.append(seconds(lambda held=held: [float(value) for value in training.step(held[0])]))
+    return waits, steps
+
+
+def _savings(training: our_side.Training, folder: Path, count: int) -> list[float]:
+    checkpoints = checkpoint.Checkpoints(folder / "checkpoints", training.model, training.optimizer)
+    return [seconds(lambda step=step: checkpoints.save(step)) for step in range(1, count + 1)]
+
+
+def _notes(folder: Path, count: int) -> list[float]:
+    """As the loop does after each step."""
+    work = Workdir(folder)
+    found = []
+    with summary.events(work).as_default(), tqdm(total=count, file=io.StringIO()) as bar:
+        for step in range(1, count + 1):
+            def note(step: int = step) -> None:
+                line = work.log(step=step, loss=0.5, accuracy=0.5, gradient_norm=1.0,
+                                learning_rate=float(tf.constant(1e-3)))
+                summary.write_events("step", line)
+                bar.set_postfix(loss="0.500", accuracy="0.500", refresh=False)
+                bar.update()
+
+            found.append(seconds(note))
+    return found
+
+
+def _share(name: str, part: list[float], of: list[float], most: float, note: str, whole: bool = False) -> Row:
+    # Waiting is judged by its sum: one long wait in many short ones is what there is to find.
+    shares = quotients(part, of)
+    ratio = Spread(sum(part) / sum(of), shares.low, shares.high, shares.n) if whole else shares
+    return Row(name, "s", Spread.of(part), Spread.of(of), "step time", ratio, most, at_most=True, note=note)

@@ -1,0 +1,59 @@
+"""One side of a comparison in a process of its own, so that neither's threads and settings touch the other's."""
+
+import concurrent.futures
+import importlib
+import multiprocessing
+import time
+from collections.abc import Callable
+from typing import Any
+
+from trainer import quiet
+
+_HELD: dict[str, Callable[[], float]] = {}
+
+
+class Side:
+    """A measurement that is set up once in a new process and then taken there as often as it is called.
+
+    Attributes:
+      cores: how many it kept busy when it was last taken.
+
+    Args:
+      place: "module:function" below trainer.benchmarking; called with `settings` it returns the measurement, which returns a
+        number.
+      settings: what the function is given; must be picklable.
+
+    Raises:
+      ImportError: a package that the function needs is not installed.
+    """
+
+    def __init__(self, place: str, **settings: Any):
+        # Spawned, not forked: TensorFlow and OpenMP do not survive a fork.
+        self._process = concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        try:
+            self._process.submit(_set_up, place, settings).result()
+        except BaseException:
+            self.close()
+            raise
+
+    def __call__(self) -> float:
+        value, self.cores = self._process.submit(_take).result()
+        return value
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.shutdown()
+
+
+def _set_up(place: str, settings: dict[str, Any]) -> None:
+    module, _, function = place.partition(":")
+    if "torch" not in module:
+        quiet.start_tensorflow()
+    _HELD["measure"] = getattr(importlib.import_module(f"trainer.benchmarking.{module}"), function)(**settings)
+
+
+def _take() -> tuple[float, float]:
+    """The number, and how many cores were kept busy."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    value = _HELD["measure"]()
+    return value, (time.process_time() - cpu) / (time.perf_counter() - wall)
