@@ -18,6 +18,7 @@ from trainer.errors import UserError
 
 MOST = 8_000  # Images an audit looks at: 2 GB of squares of 500 pixels.
 _READERS = 2
+_MASKS = ("lung_mask", "lesion_mask")
 HEADER = ("width", "height", "channels", "bit_depth", "byte_size", "format")
 
 
@@ -65,37 +66,44 @@ class Records:
                        part(self.lung_masks), part(self.lesion_masks))
 
 
-def read(builder: Any, split: str, most: int = MOST) -> Records:
+def read(builder: Any, split: str, most: int = MOST, masks: bool = True) -> Records:
     """Reads a split of a prepared set, sorted by filename; of a very large one a sample, which its filenames decide.
 
     Args:
       builder: a prepared tfds.core.DatasetBuilder of this project (`prepared.open_dataset(…).builder`).
       split: train or test.
       most: how many images at most.
+      masks: whether to read known masks too; they take as much memory as the images do.
 
     Raises:
       UserError: a record is damaged.
     """
+    import tensorflow_datasets as tfds
+
     total = builder.info.splits[split].num_examples
+    wanted = {name: True for name in builder.info.features if masks or name not in _MASKS}
     with prepared.reading(builder, split):
         if total <= most:
-            rows = builder.as_dataset(split=split, shuffle_files=False).as_numpy_iterator()
-            rows = list(tqdm(rows, f"reading {split}", total, unit=" images", leave=False, delay=2, disable=None))
+            rows = builder.as_dataset(split=split, shuffle_files=False, decoders=tfds.decode.PartialDecoding(wanted))
+            rows = list(tqdm(rows.as_numpy_iterator(), f"reading {split}", total, unit=" images", leave=False, delay=2,
+                             disable=None))
         else:
-            rows = list(_sampled(builder, split, most, total))
+            rows = list(_sampled(builder, split, wanted, most, total))
     rows.sort(key=lambda row: row["filename"])
     return dataclasses.replace(from_rows(rows), total=total)
 
 
-def _sampled(builder: Any, split: str, most: int, total: int) -> Iterator[dict[str, Any]]:
+def _sampled(
+    builder: Any, split: str, wanted: dict[str, bool], most: int, total: int
+) -> Iterator[dict[str, Any]]:
     """The `most` examples whose names have the least checksums; only these are decoded."""
     import tensorflow_datasets as tfds
 
     named = builder.as_dataset(split=split, shuffle_files=False, decoders=tfds.decode.PartialDecoding({"filename": True}))
     sums = np.array([zlib.crc32(row["filename"]) for row in named.as_numpy_iterator()], np.uint32)
     limit = np.partition(sums, most - 1)[most - 1]
-    pictures = [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)]
-    encoded = {name: tfds.decode.SkipDecoding() for name in pictures}
+    pictures = [name for name in wanted if isinstance(builder.info.features[name], tfds.features.Image)]
+    encoded = tfds.decode.PartialDecoding(wanted, {name: tfds.decode.SkipDecoding() for name in pictures})
     whole = builder.as_dataset(split=split, shuffle_files=False, decoders=encoded)
     shown = tqdm(whole.as_numpy_iterator(), f"reading {split}", total, unit=" images", leave=False, delay=2, disable=None)
     for row in shown:
@@ -149,19 +157,27 @@ def _read_entry(entry: image_folder.Entry, side: int) -> tuple[np.ndarray, radio
 
 
 def from_rows(rows: list[dict[str, Any]]) -> Records:
-    """Builds records from examples as the builders define them (one dict an image; text as bytes)."""
+    """Builds records from examples as the builders define them (one dict an image; text as bytes); takes their pictures out."""
     columns = [json.loads(row["columns"]) for row in rows]
     names = sorted({name for values in columns for name in values})
     return Records(
-        images=np.stack([row["image"] for row in rows]),
+        images=_taken_out(rows, "image"),
         labels=np.array([row["label"] for row in rows], np.int32),
         groups=np.array([row["group"].decode() for row in rows]),
         filenames=np.array([row["filename"].decode() for row in rows]),
         header={name: np.array([row[name].decode() if name == "format" else int(row[name]) for row in rows])
                 for name in HEADER},
         columns={name: np.array([values.get(name, "") for values in columns]) for name in names},
-        lung_masks=_masks(rows, "lung_mask"), lesion_masks=_masks(rows, "lesion_mask"))
+        lung_masks=_masks(rows, _MASKS[0]), lesion_masks=_masks(rows, _MASKS[1]))
 
 
 def _masks(rows: list[dict[str, Any]], name: str) -> np.ndarray | None:
-    return np.stack([row[name][..., 0] > 127 for row in rows]) if name in rows[0] else None
+    return _taken_out(rows, name)[..., 0] > 127 if name in rows[0] else None
+
+
+def _taken_out(rows: list[dict[str, Any]], name: str) -> np.ndarray:
+    """One array of the pictures of all rows, each freed once it is copied: so that a large set is not held twice."""
+    found = np.empty((len(rows), *rows[0][name].shape), rows[0][name].dtype)
+    for index, row in enumerate(rows):
+        found[index] = row.pop(name)
+    return found

@@ -39,7 +39,8 @@ def audit_set(
         data = prepared.open_dataset(dataset, data_dir=data_dir, manual_dir=manual_dir, phantom_train=phantom_train,
                                      phantom_test=phantom_test, phantom_shortcut=phantom_shortcut)
         print(data.reason, flush=True)
-        parts, unreadable = {split: records.read(data.builder, split) for split in ("train", "test")}, []
+        parts = {split: records.read(data.builder, split, masks=False) for split in ("train", "test")}
+        unreadable = []
         class_names, positive, synthetic = data.class_names, data.positive_class, data.synthetic
         known = None if also else copies.of_prepared(data, thorough=True)
     for place in also:

@@ -99,7 +99,7 @@ def of_prepared(data: Prepared, wanted: bool = True, thorough: bool = False) -> 
         return Copies((), False, "near-duplicates were not looked for: each synthetic image is drawn by itself")
     if total > _MOST and not thorough:
         return Copies((), False, f"near-duplicates were not looked for among {total} images; trainer.audit does so, once")
-    found = search([records.read(data.builder, split) for split in sorted(data.fingerprint["images"])])
+    found = search([records.read(data.builder, split, masks=False) for split in sorted(data.fingerprint["images"])])
     with contextlib.suppress(OSError):  # A data_dir of others, not to be written to: the next run looks again.
         _write(place, found.pairs)
     return found
@@ -108,7 +108,7 @@ def of_prepared(data: Prepared, wanted: bool = True, thorough: bool = False) -> 
 def search(parts: list[records.Records]) -> Copies:
     """Looks for copies within and across splits, by pixels alone."""
     names = np.concatenate([part.filenames for part in parts])
-    images = np.concatenate([part.images for part in parts])
+    images = itertools.chain.from_iterable(part.images for part in parts)
     widths, heights = (np.concatenate([part.header[name] for part in parts]) for name in ("width", "height"))
     return _described([Copy(str(names[pair.first]), str(names[pair.second]), pair.inliers, pair.mirrored)
                        for pair in duplicates.find(images, widths, heights)])
