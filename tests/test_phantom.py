@@ -26,15 +26,17 @@ def test_any_seed_draws_the_same_image_twice_with_masks_that_fit(seed, index, la
 
 @settings(max_examples=10)
 @given(st.integers(0, 1000), st.integers(0, 10**6), st.sampled_from([64, 250, 400]))
-def test_the_same_patient_with_and_without_opacities_differs_only_there(seed, index, side):
+def test_the_same_patient_with_and_without_opacities_differs_in_the_lungs_only(seed, index, side):
     clear, ill = (phantom.draw(seed, index, label, side) for label in (0, 1))
     np.testing.assert_array_equal(clear.lung_mask, ill.lung_mask)
     gained = ill.image.astype(int) - clear.image
     # Resampling reaches two pixels of the drawing or of the image, in a square, and rings by a few per cent of what was added.
-    distance = ndimage.distance_transform_cdt(~ill.lesion_mask, metric="chessboard")
-    assert not gained[distance > 2 + 0.02 * side].any()
-    assert np.abs(gained[distance > 0]).max() <= 6 and np.abs(gained[distance > 2 + 0.01 * side]).max() <= 2
-    assert gained[ill.lesion_mask].mean() > 3 and gained[ill.lesion_mask].min() >= -1
+    from_lung, from_lesion = (ndimage.distance_transform_cdt(~mask, metric="chessboard") for mask in (ill.lung_mask, ill.lesion_mask))
+    assert not gained[from_lung > 2 + 0.02 * side].any()
+    assert np.abs(gained[from_lung > 2 + 0.01 * side]).max() <= 2
+    # Spared lung holds more air, if anything: only opacities brighten.
+    assert gained[from_lesion > 0].max() <= 6 and gained[from_lesion > 2 + 0.01 * side].max() <= 2
+    assert gained[ill.lesion_mask].mean() > 3 + gained[ill.lung_mask & (from_lesion > 0)].mean()
 
 
 @pytest.mark.parametrize("arguments", [(0, 0, 2, 64), (0, 0, 0, 63), (0, 0, 0, 1001), (-1, 0, 0, 64), (0, -1, 0, 64)])
@@ -97,7 +99,7 @@ def test_mean_and_deviation_say_little(many):
     values = np.array([(found.image.mean(), found.image.std()) for found in drawn])
     values = (values - values.mean(axis=0)) / values.std(axis=0)
     scores = cross_val_predict(LogisticRegression(), values, labels, cv=5, method="predict_proba")[:, 1]
-    assert area_of(scores, labels) < 0.70  # Opacities are bright, so not quite chance; a network reads over 0.95.
+    assert area_of(scores, labels) < 0.62  # Chance, as far as 240 images show; a network reads over 0.95.
 
 
 def test_the_opacities_can_be_seen(many):

@@ -49,7 +49,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     pkg_dir_path = epath.Path(__file__).parent  # Also where the module was loaded by its path, outside a package.
     VERSION = tfds.core.Version(f"{phantom.GENERATOR_VERSION}.0.0")  # Another drawing is another set.
-    RELEASE_NOTES = {"2.0.0": "Initial release."}
+    RELEASE_NOTES = {"2.0.0": "Initial release.",
+                     "3.0.0": "Spared lung holds more air where there are opacities: mean and deviation tell next to nothing."}
     BUILDER_CONFIGS = [PhantomConfig(name="gray500", description="256 to train, 64 to test.")] + [
         PhantomConfig(name=f"gray500_{shortcut}", shortcut=shortcut, description=f"The same with a shortcut planted: "
                                                                                  f"{shortcut}.")
