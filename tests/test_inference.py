@@ -56,6 +56,22 @@ def test_an_export_gives_what_keras_gives(workdir, network, squares):
     assert model.facts == FACTS and model.refusal is not None
 
 
+def test_the_default_export_reads_pixels_unscaled_and_agrees(squares, tmp_path):
+    import keras
+    import onnx
+
+    from trainer.training import explained, models
+
+    keras.utils.set_random_seed(0)
+    default = explained.export_of(models.build(resolved(TrainConfig()), 2), 500)
+    exporting.write(tmp_path, default, FACTS, None, ("onnx",), squares[:2])
+    readers = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node if "image" in node.input]
+    assert readers == ["Reshape"]  # Its factor stands in the first kernel.
+    expected, found = default(squares[:2].astype(np.float32)), runtime.load(tmp_path / "model.onnx").run(squares[:2], True)
+    for name in ("probabilities", "features", "map"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_every_format_agrees_and_carries_its_facts(network, squares, tmp_path):
     pytest.importorskip("ai_edge_litert", reason="LiteRT's runtime is not installed (pip install '.[litert]')")

@@ -31,7 +31,8 @@ def test_the_same_patient_with_and_without_opacities_differs_in_the_lungs_only(s
     np.testing.assert_array_equal(clear.lung_mask, ill.lung_mask)
     gained = ill.image.astype(int) - clear.image
     # Resampling reaches two pixels of the drawing or of the image, in a square, and rings by a few per cent of what was added.
-    from_lung, from_lesion = (ndimage.distance_transform_cdt(~mask, metric="chessboard") for mask in (ill.lung_mask, ill.lesion_mask))
+    from_lung, from_lesion = (ndimage.distance_transform_cdt(~mask, metric="chessboard")
+                              for mask in (ill.lung_mask, ill.lesion_mask))
     assert not gained[from_lung > 2 + 0.02 * side].any()
     assert np.abs(gained[from_lung > 2 + 0.01 * side]).max() <= 2
     # Spared lung holds more air, if anything: only opacities brighten.

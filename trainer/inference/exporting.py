@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainer.errors import UserError
-from trainer.inference import runtime
+from trainer.inference import folding, runtime
 
 FORMATS = ("onnx", "litert", "saved_model")
 MOST_DIFFERENCE = 1e-4  # Of a probability, from Keras.
@@ -80,6 +80,7 @@ def _onnx(path: Path, network: keras.Model, facts: dict[str, Any], refusal: dict
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     forward = _forward(network, None)
     model, _ = tf2onnx.convert.from_function(forward, input_signature=forward.input_signature, opset=_OPSET)
+    folding.fold_scaling(model)
     onnx.helper.set_model_props(model, {"facts": json.dumps(facts), "refusal": base64.b64encode(_packed(refusal)).decode()})
     onnx.save(model, path)
 
