@@ -10,7 +10,7 @@ from PIL import Image
 
 from trainer import phantom, radiograph
 from trainer.benchmarking.rows import Row, compared, in_turns, seconds
-from trainer.benchmarking.side import Side
+from trainer.benchmarking.side import together
 
 SIDE, _FILE_SIDE = radiograph.STANDARD_SIDE, 390
 
@@ -24,9 +24,7 @@ def measure(quick: bool) -> Iterator[Row]:
         path, square = place / "radiograph.jpg", phantom.draw(seed=0, index=0, label=0, side=SIDE).image
         Image.fromarray(square).resize((_FILE_SIDE, _FILE_SIDE)).save(path, quality=90)
         untrained.write(place, square)
-        sides = [Side(f"answer:{name}", folder=place, path=path) for name in ("ours", "keras_predict")]
-        for side in sides:
-            held.callback(side.close)
+        sides = together(held, *((f"answer:{name}", {"folder": place, "path": path}) for name in ("ours", "keras_predict")))
         own, other = in_turns(7 if quick else 30, *sides)
     yield compared(f"one {_FILE_SIDE}-px JPEG, file to probability and map, warm", "s", own, other,
                    "Pillow and keras.Model.predict", 15.0, note="the same network, not trained; each in a process of its own")

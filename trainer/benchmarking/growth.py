@@ -85,10 +85,10 @@ def _epoch(held: input_pipeline.Examples, batch: int, batches: int) -> Callable[
 def _steps(name: str, along: str, sizes: Sequence[int], quick: bool, settings: Sequence[dict[str, int]]) -> Curve:
     costs = []
     for chosen in settings:  # One after another: all at once would not fit into memory.
-        measure = our_side.step(steps=1, **chosen)
+        measure = our_side.step(steps=1 if quick else 3, **chosen)
         costs.append(Spread.of([measure() for _ in range(2 if quick else 5)]))
     return Curve(name, along, "seconds", sizes, costs)
 
 
 def _taken(quick: bool, measures: Sequence[Callable[[], float]]) -> list[Spread]:
-    return [Spread.of(values) for values in in_turns(3 if quick else 7, *measures)]
+    return [Spread.of(values) for values in in_turns(2 if quick else 7, *measures)]

@@ -1,5 +1,6 @@
 """Stage: what the loop spends besides its steps: waiting for input, checkpoints, metrics and progress; two logical devices."""
 
+import contextlib
 import io
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from trainer.benchmarking import our_side
 from trainer.benchmarking.material import Material
 from trainer.benchmarking.rows import Row, Spread, cpu_ratio, in_turns, quotients, seconds
-from trainer.benchmarking.side import Side
+from trainer.benchmarking.side import together
 from trainer.config import TrainConfig
 from trainer.training import checkpoint, summary
 from trainer.workdir import Workdir
@@ -36,9 +37,9 @@ def measure(material: Material, quick: bool) -> Iterator[Row]:
     yield _share(f"checkpoint every {_EVERY} steps, {_MODEL}", saving, [_EVERY * step] * len(saving), 0.02,
                  "the share of 100 steps; written, summed, flushed to disk")
     yield _share(f"metrics and progress, {_MODEL}", noting, [step] * len(noting), 0.01, "the share of a step")
-    one, two = (Side("our_side:step", steps=2, logical_devices=devices) for devices in (0, 2))
-    alone, both = in_turns(3 if quick else 9, one, two)
-    one.close(), two.close()
+    with contextlib.ExitStack() as held:
+        sides = together(held, *(("our_side:step", {"steps": 2, "logical_devices": devices}) for devices in (0, 2)))
+        alone, both = in_turns(3 if quick else 9, *sides)
     more = Spread.of([b / a - 1.0 for a, b in zip(alone, both, strict=True)])
     yield Row(f"two logical devices, {_MODEL}", "s", Spread.of(both), Spread.of(alone), "one device", more, 0.10, at_most=True,
               cpu_ratio=cpu_ratio(both, alone), note="the share by which a step is longer")

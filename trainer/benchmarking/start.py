@@ -27,8 +27,8 @@ print(time.perf_counter() - started)
 
 def measure(quick: bool) -> Iterator[Row]:
     """New processes each time."""
-    rounds = 2 if quick else 3
-    shown = Spread.of([seconds(lambda: _python("-m", "trainer.main", "--help")) for _ in range(rounds + 1)])
+    rounds = 1 if quick else 3
+    shown = Spread.of([seconds(lambda: _python("-m", "trainer.main", "--help")) for _ in range(rounds + 2)])
     yield Row("trainer.main --help", "s", shown, ratio=shown, target=1.0, at_most=True)
     imported = Spread.of([seconds(lambda: _python("-c", "import tensorflow")) for _ in range(rounds)])
     first = Spread.of([float(_python("-c", _FIRST)) for _ in range(rounds)])

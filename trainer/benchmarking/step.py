@@ -3,9 +3,9 @@
 import contextlib
 from collections.abc import Iterator
 
+from trainer.benchmarking import side
 from trainer.benchmarking.material import BATCH, SIDE
 from trainer.benchmarking.rows import Row, compared, in_turns, missing
-from trainer.benchmarking.side import Side
 
 _NAME, _UNIT = "seed_cnn training step, 16 x 500 x 500, float32", "s"
 _PEERS = (
@@ -19,29 +19,18 @@ _PEERS = (
 def measure(quick: bool) -> Iterator[Row]:
     """One step of each in turns, each in a process of its own; `quick` leaves torch.compile out."""
     rounds, steps = (2, 1) if quick else (7, 1)
-    with contextlib.ExitStack() as open_sides:
-        ours = _opened(open_sides, "our_side:step", steps=steps, model="seed_cnn", batch_size=BATCH, image_size=SIDE)
-        found: list[tuple[str, float, Side | str]] = []
-        for against, place, settings, target in _PEERS:
-            if quick and settings.get("compiled"):
-                found.append((against, target, "left out by --quick: it compiles for a minute"))
-                continue
-            try:
-                side = _opened(open_sides, place, side=SIDE, batch=BATCH, steps=steps, **settings)
-                found.append((against, target, side))
-            except ImportError:
-                found.append((against, target, ""))
-        there = [side for _, _, side in found if isinstance(side, Side)]
-        own, *others = in_turns(rounds, ours, *there)
+    taken = [peer for peer in _PEERS if not (quick and peer[2].get("compiled"))]
+    with contextlib.ExitStack() as held:
+        ours, *sides = side.together(
+            held, ("our_side:step", {"steps": steps, "model": "seed_cnn", "batch_size": BATCH, "image_size": SIDE}),
+            *((place, {"side": SIDE, "batch": BATCH, "steps": steps, **settings}) for _, place, settings, _ in taken))
+        own, *others = in_turns(rounds, ours, *(one for one in sides if one is not None))
     series = iter(others)
-    for against, target, side in found:
-        if isinstance(side, Side):
-            yield compared(_NAME, _UNIT, own, next(series), against, target)
+    for peer in _PEERS:
+        against, *_, target = peer
+        if peer not in taken:
+            yield missing(_NAME, _UNIT, against, target, ours=own, note="left out by --quick: it compiles for a minute")
+        elif sides[taken.index(peer)] is None:
+            yield missing(_NAME, _UNIT, against, target, ours=own)
         else:
-            yield missing(_NAME, _UNIT, against, target, ours=own, **({"note": side} if side else {}))
-
-
-def _opened(open_sides: contextlib.ExitStack, place: str, **settings) -> Side:
-    side = Side(place, **settings)
-    open_sides.callback(side.close)
-    return side
+            yield compared(_NAME, _UNIT, own, next(series), against, target)
