@@ -46,8 +46,8 @@ class Curve:
 def measure(quick: bool) -> list[Curve]:
     """An epoch's input over images 1, 10, 100 times; input and step over the side; input and step over the batch."""
     images = (320, 3200, 32000)
-    sides = (128, 256, 500) if quick else (128, 256, 500, 750, 1000)
-    sizes = (8, 16, 32) if quick else (8, 16, 32, 64, 128)
+    sides = (128, 500) if quick else (128, 256, 500, 750, 1000)
+    sizes = (8, 32) if quick else (8, 16, 32, 64, 128)
     return [
         Curve("input, an epoch, side 64", "images", "seconds", images,
               _taken(quick, [_epoch(our_side.squares(count, 64), 16, count // 16) for count in images])),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,17 +60,20 @@ def measure(settings: Settings) -> str:
         raise UserError(f"--only={unknown[0]}: choose among {', '.join(STAGES)}.")
     output = Path(settings.output).expanduser()
     _check_writable(output)
-    found = {"rows": [], "growth": [], "machine": machine.describe(), "versions": machine.versions(), "quick": settings.quick}
+    found = {"rows": [], "growth": [], "machine": machine.describe(), "versions": machine.versions(), "quick": settings.quick,
+             "seconds": {}}
     wanted = [name for name in STAGES if not settings.only or name in settings.only]
     rows: list[Row] = []
     curves: list[growth.Curve] = []
     with material.opened(settings.data_dir, settings.manual_dir, settings.quick) as held:
         found["dataset"] = {"name": held.data.name, "synthetic": held.data.synthetic, "training_images": len(held.train)}
         for name in tqdm(wanted, "measuring", unit=" stages", disable=None):
+            begun = time.perf_counter()
             if name == "growth":
                 curves = growth.measure(settings.quick)
             else:
                 rows += _stage(name, settings, held, output)
+            found["seconds"][name] = round(time.perf_counter() - begun, 1)
             found |= {"rows": [row.to_dict() for row in rows], "growth": [curve.to_dict() for curve in curves]}
             output.write_text(json.dumps(found, indent=2) + "\n")  # After each stage: what was measured is kept.
     places = [str(output)]
