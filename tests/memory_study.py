@@ -5,8 +5,7 @@ python -m tests.memory_study [--sizes=1000,10000,100000] [--rounds=3]
 Images of 64 pixels, drawn here. Each cell is a process of its own: its peak resident memory, as the system tells it at the end,
 and processor time an image, which other work on the machine disturbs less than the clock. It is taken from the first image to
 the last for building, from the 100th step to the last, the 300th, for training. Training takes turns over all sizes: the
-median of the rounds stands, and the largest peak. It validates nothing:
-a small set's epochs end more often.
+median of the rounds stands, and the largest peak. It validates nothing: the epochs of a small set end more often.
 """
 
 import argparse

@@ -1,6 +1,8 @@
 """The benchmark's arithmetic, and what must not creep back: counted, not timed."""
 
 import collections
+import contextlib
+import importlib.util
 import json
 import sys
 
@@ -8,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import run_command
-from trainer.benchmarking import our_side, rows, table
+from trainer.benchmarking import our_side, rows, side, table
 from trainer.benchmarking.rows import Row, Spread
 from trainer.config import TrainConfig
 from trainer.training import augment, input_pipeline
@@ -105,6 +107,16 @@ def test_an_unknown_stage_is_refused_in_one_line(tmp_path):
 
     with pytest.raises(UserError, match="--only=speed"):
         suite.measure(suite.Settings(str(tmp_path / "bench.json"), only=("speed",)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="a package must be missing")
+def test_a_side_whose_package_is_missing_leaves_the_others_standing():
+    with contextlib.ExitStack() as held:
+        ours, absent = side.together(
+            held, ("our_side:step", {"steps": 1, "image_size": 64, "batch_size": 2}),
+            ("torch_side:step", {"side": 64, "batch": 2, "steps": 1, "compiled": False}))
+        assert absent is None and 0 < ours() < 60 and ours.cores > 0
 
 
 @pytest.mark.slow

@@ -58,16 +58,14 @@ def together(held: contextlib.ExitStack, *wanted: tuple[str, dict[str, Any]]) ->
     """
     def opened(one: tuple[str, dict[str, Any]]) -> Side | None:
         try:
-            return Side(one[0], **one[1])
+            side = Side(one[0], **one[1])
         except ImportError:
             return None
+        held.callback(side.close)  # At once: another may fail.
+        return side
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        sides = list(pool.map(opened, wanted))
-    for side in sides:
-        if side is not None:
-            held.callback(side.close)
-    return sides
+        return list(pool.map(opened, wanted))
 
 
 def _set_up(place: str, settings: dict[str, Any]) -> None:
