@@ -96,9 +96,14 @@ def test_whole_trainings_are_read_from_their_records(tmp_path):
         (folder / "metrics.jsonl").write_text(json.dumps({"step": 5, "epoch": 1, "validation_accuracy": 0.96}) + "\n")
     first, second, whole = runs.measure(tmp_path, None, [], train=False)
     assert (first.ours.median, first.peer.median, first.ratio.median, first.met) == (10.0, 300.0, 30.0, True)
-    assert "1 of 3 runs of the reference never reached it" in first.note
-    assert second.ratio is None and second.met is None and "3 of 3" in second.note
+    assert "1 of 3 runs of the reference (its end is taken) never reached it" in first.note
+    assert second.ratio.median == 30.0 and "3 of 3 runs of the reference" in second.note  # The least it can be.
     assert (whole.ratio.median, whole.met) == (10.0, True)
+    for seed in runs.SEEDS[:2]:
+        (tmp_path / f"best_{seed}" / "metrics.jsonl").write_text(
+            json.dumps({"step": 5, "epoch": 1, "validation_accuracy": 0.7}) + "\n")
+    first, *_ = runs.measure(tmp_path, None, [], train=False)
+    assert first.ours is None and first.ratio is None and first.met is None and "2 of 3 runs of ours" in first.note
 
 
 def test_an_unknown_stage_is_refused_in_one_line(tmp_path):
