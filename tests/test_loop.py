@@ -8,7 +8,9 @@ import signal
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing import event_accumulator
 
+from trainer import config as config_lib
 from trainer.config import TrainConfig
 from trainer.errors import Stopped, UserError
 from trainer.training import interruption, loop, steps
@@ -49,6 +51,24 @@ def test_every_step_and_epoch_is_logged_once(finished):
     lines = finished.workdir.history()
     assert [line["step"] for line in lines if "epoch" not in line] == list(range(1, finished.metrics["steps"] + 1))
     assert [line["epoch"] for line in lines if "epoch" in line] == [1, 2, 3]
+
+
+def test_tensorboard_is_told_what_the_log_says(finished):
+    reader = event_accumulator.EventAccumulator(str(finished.workdir.path / "events"), {event_accumulator.SCALARS: 0})
+    reader.Reload()
+    lines = finished.workdir.history()
+    for kind, name in [("step", "loss"), ("step", "gradient_norm"), ("step", "learning_rate"), ("epoch", "validation_loss")]:
+        said = {event.step: event.value for event in reader.Scalars(f"{kind}/{name}")}
+        assert said == pytest.approx({line["step"]: line[name] for line in lines if (kind == "epoch") == ("epoch" in line)})
+        assert len(said) == (3 if kind == "epoch" else finished.metrics["steps"])
+
+
+def test_the_rate_that_is_logged_is_the_one_the_step_used(finished, config):
+    config = config_lib.resolved(config)
+    lines = [line for line in finished.workdir.history() if "epoch" not in line]
+    rate = steps.make_rate(config, len(lines), len(lines) / config.epochs)
+    assert [line["learning_rate"] for line in lines] == pytest.approx([float(rate(step)) for step in range(len(lines))])
+    assert len({line["learning_rate"] for line in lines}) > 1
 
 
 def test_the_scores_are_those_of_the_written_predictions_and_of_the_saved_model(finished, config):

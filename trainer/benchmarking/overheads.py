@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import tensorflow as tf
 from tqdm import tqdm
 
 from trainer.benchmarking import our_side
@@ -14,10 +13,11 @@ from trainer.benchmarking.material import Material
 from trainer.benchmarking.rows import Row, Spread, cpu_ratio, in_turns, quotients, seconds
 from trainer.benchmarking.side import together
 from trainer.config import TrainConfig
-from trainer.training import checkpoint, summary
+from trainer.training import checkpoint, health, summary
 from trainer.workdir import Workdir
 
 _EVERY = 100  # Steps between checkpoints.
+_LATE = 100_000  # Steps noted before.
 _MODEL = "default model, 16 x 500 x 500"
 
 
@@ -60,17 +60,14 @@ def _savings(training: our_side.Training, folder: Path, count: int) -> list[floa
 
 
 def _notes(folder: Path, count: int) -> list[float]:
-    """As the loop does after each step."""
-    work = Workdir(folder)
-    found = []
-    with summary.events(work).as_default(), tqdm(total=count, file=io.StringIO()) as bar:
-        for step in range(1, count + 1):
+    """What the loop does after each step, late in a long run."""
+    work, found = Workdir(folder), []
+    history = [{"step": step, "loss": 0.5} for step in range(1, _LATE + 1)]
+    with summary.events(work).as_default(), tqdm(total=_LATE + count, initial=_LATE, file=io.StringIO()) as bar:
+        for step in range(_LATE + 1, _LATE + 1 + count):
             def note(step: int = step) -> None:
-                line = work.log(step=step, loss=0.5, accuracy=0.5, gradient_norm=1.0,
-                                learning_rate=float(tf.constant(1e-3)))
-                summary.write_events("step", line)
-                bar.set_postfix(loss="0.500", accuracy="0.500", refresh=False)
-                bar.update()
+                health.problem(summary.losses(history, health.LOOKED_AT), 0.5, 1.0, 2, False)
+                summary.note_step(work, bar, history, step, 0.5, 0.5, 1.0, 1e-3)
 
             found.append(seconds(note))
     return found

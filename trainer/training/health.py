@@ -6,7 +6,7 @@ from typing import Any
 
 MOST_RETURNS = 2
 _LOWERED = 0.5  # The learning rate after each return.
-_LOOKED_AT, _LEAST = 100, 20  # Steps a blow-up is judged by.
+LOOKED_AT, _LEAST = 100, 20  # Steps a blow-up is judged by.
 _TIMES_MEDIAN, _TIMES_CHANCE = 30.0, 10.0
 
 
@@ -16,14 +16,14 @@ def problem(losses: Sequence[float], loss: float, norm: float, classes: int, sca
     A loss blows up where it is 30 times the median of the last 100 and 10 times that of guessing, log(classes).
 
     Args:
-      losses: of the steps before, oldest first.
+      losses: of the steps before, oldest first; the last `LOOKED_AT` are looked at.
       loss, norm: of this step and of its gradient.
       classes: how many there are.
       scaled: the loss is scaled for float16, whose overflows the optimizer passes over by itself.
     """
     if not math.isfinite(loss) or not (math.isfinite(norm) or scaled):
         return f"the loss ({loss}) or its gradient ({norm}) is not finite"
-    recent = sorted(losses[-_LOOKED_AT:])
+    recent = sorted(losses[-LOOKED_AT:])
     if len(recent) < _LEAST:
         return ""
     median = recent[len(recent) // 2]

@@ -118,8 +118,8 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
         tf.summary.text("data", data.reason, step=step)
         while step < ends[-1] and not (config.patience and stale >= config.patience):
             with watched.step(), workers.together(), prepared.reading(data.builder, "train"):
-                loss, accuracy, norm = (float(value) for value in train_step(next(batches)))
-            if wrong := health.problem(summary.losses(history), loss, norm, len(data.class_names),
+                loss, accuracy, norm, used = (float(value) for value in train_step(next(batches)))
+            if wrong := health.problem(summary.losses(history, health.LOOKED_AT), loss, norm, len(data.class_names),
                                        config.precision == "mixed_float16"):
                 with workers.together():
                     step = recovery.take_back(work, checkpoints, workers, step + 1, wrong, train, config)
@@ -129,11 +129,7 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
                 bar.update(step)
                 continue
             step += 1
-            history.append(work.log(step=step, loss=loss, accuracy=accuracy, gradient_norm=norm,
-                                    learning_rate=float(tf.convert_to_tensor(optimizer.learning_rate))))
-            summary.write_events("step", history[-1])
-            bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
-            bar.update()
+            summary.note_step(work, bar, history, step, loss, accuracy, norm, used)
 
             with workers.together():
                 stopping = workers.any(asked_to_stop()) and step < ends[-1]

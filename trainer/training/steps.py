@@ -77,7 +77,8 @@ def make_train_step(
     """Builds the function that takes one dealt batch and updates the weights.
 
     Returns:
-      batch → (loss, accuracy, gradient norm), scalars over the global batch, before the update.
+      batch → (loss, accuracy, gradient norm, learning rate), scalars: those of the global batch before the update, and the
+      rate it is made with.
     """
     classes = model.output["logits"].shape[-1]
     replicas = strategy.num_replicas_in_sync
@@ -107,7 +108,8 @@ def make_train_step(
 
     @tf.function(autograph=False)  # No control flow hangs on a tensor, and looking for it takes a second.
     def step(batch: dict) -> tuple[tf.Tensor, ...]:
-        return tuple(strategy.reduce("sum", part, axis=None) for part in strategy.run(on_replica, (batch,)))
+        rate = tf.convert_to_tensor(optimizer.learning_rate)  # Evaluated outside a function it costs a millisecond.
+        return *(strategy.reduce("sum", part, axis=None) for part in strategy.run(on_replica, (batch,))), rate
 
     return step
 

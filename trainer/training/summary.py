@@ -1,10 +1,12 @@
 """What a run says of itself: log lines, events, predictions, figures, the saved model, the last lines on the screen."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from trainer import workdir
 from trainer.config import TrainConfig
@@ -85,9 +87,20 @@ def events(work: Workdir) -> tf.summary.SummaryWriter:
     return tf.summary.create_file_writer(str(work.path / "events")) if work.writes else tf.summary.create_noop_writer()
 
 
-def losses(history: list[dict]) -> list[float]:
-    """The loss of each step, oldest first."""
-    return [line["loss"] for line in history if "epoch" not in line]
+def losses(history: list[dict], last: int) -> list[float]:
+    """The losses of the last so many steps, oldest first; what it costs does not grow with the history."""
+    found = (line["loss"] for line in reversed(history) if "epoch" not in line)
+    return list(itertools.islice(found, last))[::-1]
+
+
+def note_step(
+    work: Workdir, bar: tqdm, history: list[dict], step: int, loss: float, accuracy: float, norm: float, rate: float
+) -> None:
+    """Notes one step where it is looked for: metrics.jsonl, TensorBoard's events, the bar, and `history`, which it extends."""
+    history.append(work.log(step=step, loss=loss, accuracy=accuracy, gradient_norm=norm, learning_rate=rate))
+    write_events("step", history[-1])
+    bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.3f}", refresh=False)
+    bar.update()
 
 
 def epoch_line(
@@ -133,9 +146,10 @@ def epochs_without_progress(history: list[dict]) -> int:
 
 def write_events(kind: str, line: dict[str, Any]) -> None:
     """Writes the numbers of one log line to the TensorBoard writer in force."""
-    for name, value in line.items():
-        if name not in ("step", "epoch"):
-            tf.summary.scalar(f"{kind}/{name}", value, step=line["step"])
+    values = [tf.compat.v1.Summary.Value(tag=f"{kind}/{name}", simple_value=value) for name, value in line.items()
+              if name not in ("step", "epoch")]
+    # All in one: an event each by tf.summary.scalar takes four times as long.
+    tf.summary.experimental.write_raw_pb(tf.compat.v1.Summary(value=values).SerializeToString(), step=line["step"])
 
 
 def draw_training(
