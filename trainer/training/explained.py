@@ -95,15 +95,16 @@ class EvidenceHead(layers.Layer):
         open_gates = []
         for kernel, bias in list(zip(self.kernels, self.biases, strict=True))[:-1]:
             x = tf.nn.relu(tf.matmul(x, kernel) + bias)
-            open_gates.append(tf.cast(x > 0.0, x.dtype))
+            open_gates.append(tf.sign(x))
         logits = tf.matmul(x, self.kernels[-1]) + self.biases[-1]
-        maps = [self._map(inputs, open_gates, index) for index in range(self.units[-1])]
+        maps = [self._map(inputs, open_gates, index) for index in range(self.units[-1] - 1)]
+        maps.append(-tf.add_n(maps))  # Over the classes they sum to zero, so the last needs no gradient.
         return {"probabilities": tf.nn.softmax(logits / self.temperature), "features": features,
                 "map": tf.nn.relu(tf.stack(maps, axis=-1))}
 
     def _map(self, inputs: tf.Tensor, open_gates: list[tf.Tensor], index: int) -> tf.Tensor:
         classes = self.units[-1]
-        contrast = np.full((1, classes), -1.0 / max(classes - 1, 1), np.float32)
+        contrast = np.full((1, classes), -1.0 / (classes - 1), np.float32)
         contrast[0, index] = 1.0
         gradient = tf.matmul(tf.constant(contrast), self.kernels[-1], transpose_b=True)
         for gate, kernel in zip(reversed(open_gates), reversed(self.kernels[:-1]), strict=True):
@@ -128,10 +129,13 @@ class Enlarge(layers.Layer):
         self.side = side
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        rows = tf.constant(triangle_filter(inputs.shape[1], self.side))
-        columns = tf.constant(triangle_filter(inputs.shape[2], self.side))
-        planes = tf.transpose(inputs, [0, 3, 1, 2])
-        return tf.transpose(tf.matmul(tf.matmul(rows, planes), columns, transpose_b=True), [0, 2, 3, 1])
+        height, width, classes = inputs.shape[1:]
+        rows = tf.constant(triangle_filter(height, self.side))
+        # The classes of a place lie side by side, so a matrix with each weight once a class saves turning the map around.
+        columns = tf.constant(np.kron(triangle_filter(width, self.side).T, np.eye(classes)), tf.float32)
+        wide = tf.matmul(tf.reshape(inputs, [-1, width * classes]), columns)
+        return tf.reshape(tf.matmul(rows, tf.reshape(wide, [-1, height, self.side * classes])),
+                          [-1, self.side, self.side, classes])
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (input_shape[0], self.side, self.side, input_shape[-1])
