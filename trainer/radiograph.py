@@ -229,7 +229,7 @@ def _read_raster(data: bytes, name: str) -> Radiograph:
 def _open(data: bytes, name: str) -> Image.Image:
     """Reads the file's head; nothing is decoded."""
     try:
-        return Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
+        return Image.open(io.BytesIO(data), formats=("PNG",) if data.startswith(_PNG) else ("JPEG",))
     except Image.DecompressionBombError:
         raise RadiographError(f"{name}: is over {MOST_PIXELS // 10**6} megapixels; scale it down first.") from None
     except Exception as error:
@@ -273,7 +273,7 @@ def _eight_bit(image: Image.Image) -> np.ndarray:
     if image.mode in ("LA", "RGBA"):
         colour = image.convert("RGB" if image.mode == "RGBA" else "L")
         image = Image.composite(colour, Image.new(colour.mode, image.size), image.getchannel("A"))
-    return np.asarray(image.convert("L"))
+    return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
 def _sixteen_bit(data: bytes, image: Image.Image) -> np.ndarray:

@@ -136,7 +136,8 @@ def _load_onnx(path: Path) -> Model:
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")  # Threads that wait sleep.
+    settings.add_session_config_entry("session.force_spinning_stop", "1")  # Threads spin within an answer only.
+    settings.add_session_config_entry("session.dynamic_block_base", "4")  # Small parts: a busy core holds up few.
     session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     asked = onnxruntime.RunOptions()
     asked.add_run_config_entry("only_execute_path_to_fetches", "1")
