@@ -13,6 +13,7 @@ from trainer.benchmarking.rows import Row, compared, in_turns, seconds
 from trainer.benchmarking.side import together
 
 SIDE, _FILE_SIDE = radiograph.STANDARD_SIDE, 390
+_IN_A_ROW = 5  # Warm: the other side has emptied the caches, and its threads may not yet be at rest.
 
 
 def measure(quick: bool) -> Iterator[Row]:
@@ -27,7 +28,8 @@ def measure(quick: bool) -> Iterator[Row]:
         sides = together(held, *((f"answer:{name}", {"folder": place, "path": path}) for name in ("ours", "keras_predict")))
         own, other = in_turns(7 if quick else 30, *sides)
     yield compared(f"one {_FILE_SIDE}-px JPEG, file to probability and map, warm", "s", own, other,
-                   "Pillow and keras.Model.predict", 15.0, note="the same network, not trained; each in a process of its own")
+                   "Pillow and keras.Model.predict", 15.0,
+                   note=f"the same network, not trained; {_IN_A_ROW} in a row, each side in a process of its own")
 
 
 def ours(folder: Path, path: Path) -> Callable[[], float]:
@@ -39,8 +41,7 @@ def ours(folder: Path, path: Path) -> Callable[[], float]:
     def answer() -> None:
         model.explain(radiograph.standardize(radiograph.read(path), SIDE))
 
-    answer()
-    return lambda: seconds(answer)
+    return _warm(answer)
 
 
 def keras_predict(folder: Path, path: Path) -> Callable[[], float]:
@@ -56,5 +57,15 @@ def keras_predict(folder: Path, path: Path) -> Callable[[], float]:
             pixels = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.float32)
         network.predict(pixels[None, ..., None], verbose=0)
 
-    answer(), answer()
-    return lambda: seconds(answer)
+    return _warm(answer)
+
+
+def _warm(answer: Callable[[], None]) -> Callable[[], float]:
+    """The seconds an answer takes, over some in a row."""
+    def several() -> None:
+        for _ in range(_IN_A_ROW):
+            answer()
+
+    answer()
+    several()
+    return lambda: seconds(several) / _IN_A_ROW

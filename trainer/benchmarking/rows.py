@@ -66,18 +66,25 @@ class Row:
 
 
 class Series(list[float]):
-    """Measurements of one kind, and for each how many cores this process kept busy meanwhile."""
+    """Measurements of one kind, and for each how many cores were kept busy meanwhile."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cores: list[float] = []
 
     def take(self, measure: Callable[[], float]) -> None:
-        """Measures once. A measurement taken in another process says itself, as `cores`, what was busy there."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        self.append(measure())
-        own = (time.process_time() - cpu) / (time.perf_counter() - wall)
-        self.cores.append(getattr(measure, "cores", own))
+        """Measures once."""
+        value, cores = taken(measure)
+        self.append(value)
+        self.cores.append(cores)
+
+
+def taken(measure: Callable[[], float]) -> tuple[float, float]:
+    """The number, and how many cores were kept busy meanwhile: those of this process, unless `measure` has `cores`."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    value = measure()
+    own = (time.process_time() - cpu) / (time.perf_counter() - wall)
+    return value, getattr(measure, "cores", own)
 
 
 def in_turns(rounds: int, *measures: Callable[[], float]) -> list[Series]:

@@ -4,11 +4,11 @@ import concurrent.futures
 import contextlib
 import importlib
 import multiprocessing
-import time
 from collections.abc import Callable
 from typing import Any
 
 from trainer import quiet
+from trainer.benchmarking import rows
 
 _HELD: dict[str, Callable[[], float]] = {}
 
@@ -76,7 +76,4 @@ def _set_up(place: str, settings: dict[str, Any]) -> None:
 
 
 def _take() -> tuple[float, float]:
-    """The number, and how many cores were kept busy."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    value = _HELD["measure"]()
-    return value, (time.process_time() - cpu) / (time.perf_counter() - wall)
+    return rows.taken(_HELD["measure"])
