@@ -25,7 +25,7 @@ from trainer.workdir import Workdir
 WINDOW = 1024  # Records shuffled at a time; they are held undecoded.
 _OF_MEMORY = 0.2  # Of the memory that is free: images are held up to three times while parts are taken.
 _OF_DISK = 0.5
-_CHUNK = 64
+_CHUNK = 16  # Images at a time: few enough that their memory is used again and not asked for anew.
 _SHARDS, _WITHIN = 0, 1
 
 
@@ -115,7 +115,7 @@ def _free_memory() -> float:
 
 
 def squares(builder: Any, split: str, side: int) -> Iterator[np.ndarray]:
-    """The images of a split in the order of its records, resampled: [up to 64, side, side, 1] uint8 at a time."""
+    """The images of a split in the order of its records, resampled: [up to 16, side, side, 1] uint8 at a time."""
     wanted = tfds.decode.PartialDecoding({"image": True})
     total = builder.info.splits[split].num_examples
     with prepared.reading(builder, split), tqdm(total=total, desc=f"reading {split}", unit=" images", leave=False, delay=2,
@@ -288,5 +288,6 @@ class RecordImages:
 
 def _in_order(builder: Any, split: str, wanted: tfds.decode.PartialDecoding) -> tf.data.Dataset:
     """The records of a split, one shard after another."""
-    return builder.as_dataset(split=split, decoders=wanted, shuffle_files=False,
-                              read_config=tfds.ReadConfig(interleave_cycle_length=1, add_tfds_id=False))
+    # On all cores at once: by itself tf.data begins with one, and a small set is read before it takes more.
+    settings = tfds.ReadConfig(interleave_cycle_length=1, add_tfds_id=False, num_parallel_calls_for_decode=os.cpu_count())
+    return builder.as_dataset(split=split, decoders=wanted, shuffle_files=False, read_config=settings)
