@@ -99,3 +99,28 @@ def test_the_saved_network_takes_prepared_squares_and_agrees_with_training(tmp_p
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     expected = network(layers.resample_images(squares, 64).astype(np.float32))["probabilities"]
     np.testing.assert_allclose(loaded(squares.astype(np.float32))["probabilities"], expected, atol=1e-6)
+
+
+def test_batch_normalisation_is_that_of_keras_to_the_bit():
+    import keras
+
+    values = tf.random.stateless_normal([8, 5, 5, 3], [0, 1], mean=2.0)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    found = []
+    for kind in (layers.BatchNormalization, keras.layers.BatchNormalization):
+        with strategy.scope():
+            layer = kind(momentum=0.9, synchronized=True)
+            layer.build(values.shape)
+
+        @tf.function
+        def step(layer=layer):
+            with tf.GradientTape() as tape:
+                tape.watch(values)
+                out = layer(values, training=True)
+                loss = tf.reduce_sum(out * tf.range(3.0) * tf.square(values))
+            return [out, *tape.gradient(loss, [values, *layer.trainable_variables])]
+
+        found.append([*(part.numpy() for part in strategy.run(step)), *(weight.numpy() for weight in layer.variables)])
+    assert len(found[0]) == 8
+    for ours, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, other)

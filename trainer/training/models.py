@@ -8,7 +8,7 @@ from keras import layers
 
 from trainer.config import TrainConfig
 from trainer.errors import UserError
-from trainer.training.layers import BiasReLU, StatelessDropout
+from trainer.training.layers import BatchNormalization, BiasReLU, StatelessDropout
 
 
 def build(config: TrainConfig, classes: int) -> keras.Model:
@@ -90,7 +90,7 @@ def _residual(x, filters: int, stride: int, name: str):
 
 def _normalised(x, name: str):
     # A short run sees few hundred steps: the default momentum of 0.99 would leave the moving averages behind.
-    return layers.BatchNormalization(momentum=0.9, synchronized=True, name=name)(x)
+    return BatchNormalization(momentum=0.9, synchronized=True, name=name)(x)
 
 
 def _dense_head(x):
