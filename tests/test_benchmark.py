@@ -51,6 +51,24 @@ def test_a_step_does_each_convolution_and_pooling_once(name):
     assert sum(counts.values()) < {"cnn": 2100, "seed_cnn": 1500}[name], counts.most_common(10)
 
 
+_EXCHANGES = """
+from trainer import quiet
+quiet.start_tensorflow()
+from trainer.benchmarking import our_side
+from trainer.config import TrainConfig
+training = our_side.Training(TrainConfig(logical_devices=2, image_size=128, batch_size=4))
+graph = training.step.get_concrete_function(next(training.dealt(our_side.squares(4, 128)))).graph.as_graph_def()
+nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+print(sum(node.op.startswith("CollectiveReduce") for node in nodes))
+"""
+
+
+def test_replicas_wait_for_one_another_twice_a_normalisation_and_once_for_all_gradients():
+    done = run_command("-c", _EXCHANGES)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == 2 * (2 * 5 + 1)  # Replicas; five normalisations, forward and backward.
+
+
 def test_pooling_comes_before_bias_and_activation():
     shapes = {node.name: node for node in _graph("seed_cnn").node if node.op == "Relu"}
     producers = {node.name: node.op for node in _graph("seed_cnn").node}

@@ -1,6 +1,10 @@
 """Batches as a pure function of (seed, step): nothing dropped, nothing twice, and any step can come first."""
 
+import itertools
+import threading
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,5 +89,33 @@ def test_the_default_strategy_deals_whole_batches():
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     batches = input_pipeline.training_batches(examples(), Limits(), 4, seed=3)
-    dealt = next(iter(distribution.deal(distribution.Workers(strategy), batches, 4)))
+    dealt = next(distribution.deal(distribution.Workers(strategy), batches, 4))
     np.testing.assert_array_equal(dealt["index"], next(batches.as_numpy_iterator())["index"])
+
+
+def test_the_next_is_drawn_while_one_is_worked_on_and_what_fails_fails_at_its_place():
+    asked = threading.Semaphore(0)
+
+    def elements():
+        for number in range(3):
+            asked.release()
+            yield number
+        raise ValueError("a damaged record")
+
+    found = distribution.Ahead(elements())
+    assert asked.acquire(timeout=10)  # Nobody has asked.
+    for number in range(3):
+        assert next(found) == number
+        assert number == 2 or asked.acquire(timeout=10)
+    with pytest.raises(ValueError, match="a damaged record"):
+        next(found)
+
+
+def test_a_thread_that_draws_ends_with_its_iterator():
+    before = threading.active_count()
+    found = distribution.Ahead(itertools.count())
+    assert next(found) == 0 and threading.active_count() == before + 1
+    thread = next(iter(found._thread._threads))
+    del found
+    thread.join(timeout=10)
+    assert not thread.is_alive()

@@ -32,7 +32,7 @@ dropout = layers.StatelessDropout(0.5)
 def seen(devices, first, steps):
     strategy = tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(devices)])
     whole = input_pipeline.training_batches(examples, limits, 8, 7, first)
-    dealt = iter(distribution.deal(distribution.Workers(strategy), whole, 8))
+    dealt = distribution.deal(distribution.Workers(strategy), whole, 8)
 
     @tf.function
     def masks(batch):

@@ -35,7 +35,7 @@ class Training:
     def dealt(self, train: input_pipeline.Examples):
         """An iterator of batches, as the loop has it."""
         data = input_pipeline.training_batches(train, augment.Limits.from_config(self.config), self.config.batch_size, 0)
-        return iter(distribution.deal(distribution.Workers.of(self.strategy), data, self.config.batch_size))
+        return distribution.deal(distribution.Workers.of(self.strategy), data, self.config.batch_size)
 
 
 def step(steps: int, **settings) -> Callable[[], float]:

@@ -115,7 +115,7 @@ def fit(train: input_pipeline.Examples, classes: int, config: TrainConfig, name:
         optimizer.build(model.trainable_variables)
     step = steps.make_train_step(model, optimizer, strategy, config, steps.class_weights(train.labels, classes, False))
     batches = input_pipeline.training_batches(train, augment.Limits.from_config(config), config.batch_size, config.seed)
-    dealt = iter(distribution.deal(distribution.Workers(strategy), batches, config.batch_size))
+    dealt = distribution.deal(distribution.Workers(strategy), batches, config.batch_size)
     for _ in tqdm(range(total), name, unit="step", delay=2, leave=False, disable=None):
         step(next(dealt))
     return steps.make_predict(model, strategy, _EVALUATION_BATCH)

@@ -4,12 +4,14 @@ With `multi_worker` every worker runs the same program in step with the others. 
 workdir, which all must be able to read. Keras' own `fit` fails there (github.com/keras-team/keras/issues/20585).
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -119,18 +121,40 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     return strategy
 
 
-def deal(workers: Workers, batches: tf.data.Dataset, batch_size: int):
+class Ahead:
+    """An iterator that draws each element while the one before it is worked on, in a thread: asking for one takes Python a
+    millisecond, and longer where the cores are busy.
+
+    Args:
+      elements: what is drawn from; what it raises is raised here.
+    """
+
+    def __init__(self, elements: Iterable[Any]):
+        self._elements, self._thread = iter(elements), concurrent.futures.ThreadPoolExecutor(1)
+        self._drawn = self._thread.submit(next, self._elements)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        drawn, self._drawn = self._drawn, self._thread.submit(next, self._elements)
+        return drawn.result()
+
+
+def deal(workers: Workers, batches: tf.data.Dataset, batch_size: int) -> Ahead:
     """Deals each global batch out: replica r gets the r-th consecutive slice, whatever the number of replicas and workers.
 
     Args:
       workers: all of them.
-      batches: this worker's consecutive slice of each global batch, as `input_pipeline.training_batches` gives it.
+      batches: this worker's consecutive slice of each global batch, without end, as `input_pipeline.training_batches` gives it.
       batch_size: the global one.
     """
     replicas = workers.strategy.num_replicas_in_sync
     per_replica, local = batch_size // replicas, replicas // workers.count
     dealt = batches if local == 1 else batches.rebatch(per_replica, drop_remainder=True)
-    return workers.strategy.distribute_datasets_from_function(lambda _: dealt.prefetch(2 * local))
+    # Without end: workers that might come to one would ask one another before each step.
+    endless = dealt.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+    return Ahead(workers.strategy.distribute_datasets_from_function(lambda _: endless.prefetch(2 * local)))
 
 
 def _devices() -> list[str]:
@@ -194,6 +218,8 @@ def _split_cpu(count: int) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+        # Each device a share of the cores: if each split its operations over all, they would wait for one another's parts.
+        tf.config.threading.set_intra_op_parallelism_threads(max(1, (os.cpu_count() or 1) // count))
     except RuntimeError as error:
         if len(tf.config.list_logical_devices("CPU")) != count:
             raise UserError("--logical_devices must be set before TensorFlow starts; use a new process.") from error

@@ -107,7 +107,7 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
         own = (data_service.batches(config, work, train, limits, step, workers.count) if config.data_service else
                input_pipeline.training_batches(train, limits, config.batch_size, config.seed, step, workers.index,
                                                workers.count))
-        return iter(distribution.deal(workers, own, config.batch_size))
+        return distribution.deal(workers, own, config.batch_size)
 
     # ── Train ───────────────────────────────────────────────────────────────────────────────────────────────────────────
     batches, stale = batches_after(step), summary.epochs_without_progress(history)
