@@ -82,7 +82,7 @@ def step(side: int, batch: int, steps: int, jit: bool | str) -> Callable[[], flo
     def measure() -> float:
         ends.clear()
         model.fit(data, steps_per_epoch=steps + 1, verbose=0, shuffle=False, callbacks=[noted])
-        wall, cpu = ends[-1] - ends[0]
+        wall, cpu = (ends[-1] - ends[0]).tolist()
         measure.cores = cpu / wall
         return wall / steps
 

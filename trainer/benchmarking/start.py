@@ -13,6 +13,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _FIRST = """
 import time
 from trainer import quiet
+begun = time.perf_counter()
 quiet.start_tensorflow()
 started = time.perf_counter()
 import tensorflow_datasets
@@ -21,7 +22,7 @@ from trainer.config import TrainConfig
 training = our_side.Training(TrainConfig())
 batches = training.dealt(our_side.squares(64, training.config.image_size))
 [float(value) for value in training.step(next(batches))]
-print(time.perf_counter() - started)
+print(started - begun, time.perf_counter() - started)
 """
 
 
@@ -30,8 +31,8 @@ def measure(quick: bool) -> Iterator[Row]:
     rounds = 1 if quick else 3
     shown = Spread.of([seconds(lambda: _python("-m", "trainer.main", "--help")) for _ in range(rounds + 2)])
     yield Row("trainer.main --help", "s", shown, ratio=shown, target=1.0, at_most=True)
-    imported = Spread.of([seconds(lambda: _python("-c", "import tensorflow")) for _ in range(rounds)])
-    first = Spread.of([float(_python("-c", _FIRST)) for _ in range(rounds)])
+    taken = [map(float, _python("-c", _FIRST).split()) for _ in range(rounds)]
+    imported, first = (Spread.of(values) for values in zip(*taken, strict=True))
     yield Row("first training step after import tensorflow, default model", "s", first, imported, "import tensorflow itself",
               first, 5.0, at_most=True, note="the rest of the imports, the network, the step's graph and the first batch; the "
                                              "ratio is its seconds")
