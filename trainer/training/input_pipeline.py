@@ -5,6 +5,7 @@ so they may span epochs, nothing is dropped or padded, and a run can start at an
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,6 +14,7 @@ import tensorflow as tf
 from trainer.training import augment, large_sets
 
 _ORDER, _VIEWS, _NOISE, _RECORDS = range(4)
+_ALIGNED = 64  # Bytes.
 _AS_IT_IS = tf.autograph.experimental.do_not_convert  # No control flow hangs on a tensor, and looking for it takes a second.
 
 
@@ -37,7 +39,7 @@ class Examples:
 
     def take(self, indices: np.ndarray) -> "Examples":
         """The examples at `indices` ([m] int), in that order; they stay where they lie."""
-        images = self.images[indices] if isinstance(self.images, np.ndarray) else self.images.part(indices)
+        images = _rows(self.images, indices) if isinstance(self.images, np.ndarray) else self.images.part(indices)
         return Examples(images, self.labels[indices], self.groups[indices], self.filenames[indices])
 
     def with_groups(self, groups: np.ndarray) -> "Examples":
@@ -64,7 +66,7 @@ def load(builder, split: str, side: int, cache: str = "memory") -> Examples:
     if cache == "disk":
         return dataclasses.replace(found, images=large_sets.on_disk(builder, split, side)).take(order)
     rank = np.argsort(order)
-    images, done = np.empty((len(found), side, side, 1), np.uint8), 0
+    images, done = _empty((len(found), side, side, 1)), 0
     for part in large_sets.squares(builder, split, side):
         images[rank[done:done + len(part)]] = part
         done += len(part)
@@ -168,11 +170,32 @@ def _reader(images) -> Callable[..., tf.Tensor]:
     if isinstance(images, large_sets.RecordImages):
         return lambda index, records: images.decoded(records)
     if isinstance(images, np.ndarray):
-        held = tf.constant(images)
+        held = _tensor(images)
         return lambda index: tf.gather(held, index)
     shape = images.shape[1:]
     return lambda index: tf.ensure_shape(tf.numpy_function(images.__getitem__, [index], tf.uint8, stateful=False),
                                          [None, *shape])
+
+
+def _empty(shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 of a shape, where TensorFlow can take it over without a copy: NumPy's own places begin 16 bytes after a page."""
+    size = math.prod(shape)
+    raw = np.empty(size + _ALIGNED, np.uint8)
+    start = -raw.ctypes.data % _ALIGNED
+    return raw[start:start + size].reshape(shape)
+
+
+def _rows(images: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """images[indices], in such a place."""
+    rows = np.arange(len(images))[indices]
+    return np.take(images, rows, axis=0, out=_empty((len(rows), *images.shape[1:])), mode="clip")  # "raise" fills a copy.
+
+
+def _tensor(images: np.ndarray) -> tf.Tensor:
+    """The same values; in the same memory, which must not be written to any more, where it is such a place."""
+    there = images.ctypes.data % _ALIGNED == 0 and images.flags.c_contiguous and images.flags.writeable and images.size
+    # What is not aligned, from_dlpack does not copy: it ends the process.
+    return tf.experimental.dlpack.from_dlpack(images.__dlpack__()) if there else tf.constant(images)
 
 
 def evaluation_batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:

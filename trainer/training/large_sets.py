@@ -23,7 +23,7 @@ from trainer.training import layers
 from trainer.workdir import Workdir
 
 WINDOW = 1024  # Records shuffled at a time; they are held undecoded.
-_OF_MEMORY = 0.2  # Of the memory that is free: images are held up to three times while parts are taken.
+_OF_MEMORY = 0.2  # Of the memory that is free: images are held twice while parts are taken.
 _OF_DISK = 0.5
 _CHUNK = 16  # Images at a time: few enough that their memory is used again and not asked for anew.
 _SHARDS, _WITHIN = 0, 1
