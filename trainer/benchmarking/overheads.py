@@ -38,8 +38,8 @@ def measure(material: Material, quick: bool) -> Iterator[Row]:
                  "the share of 100 steps; written, summed, flushed to disk")
     yield _share(f"metrics and progress, {_MODEL}", noting, [step] * len(noting), 0.01, "the share of a step")
     with contextlib.ExitStack() as held:
-        sides = together(held, *(("our_side:step", {"steps": 2, "logical_devices": devices}) for devices in (0, 2)))
-        alone, both = in_turns(3 if quick else 9, *sides)
+        sides = together(held, *(("our_side:step", {"steps": 3, "logical_devices": devices}) for devices in (0, 2)))
+        alone, both = in_turns(3 if quick else 25, *sides)
     more = Spread.of([b / a - 1.0 for a, b in zip(alone, both, strict=True)])
     yield Row(f"two logical devices, {_MODEL}", "s", Spread.of(both), Spread.of(alone), "one device", more, 0.10, at_most=True,
               cpu_ratio=cpu_ratio(both, alone), note="the share by which a step is longer")

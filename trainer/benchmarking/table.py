@@ -32,10 +32,12 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         low, middle, high = (_reached(row, value) for value in (row.ratio.low, row.ratio.median, row.ratio.high))
         axis.barh(place, middle, color=_COLOURS[row.met])
         axis.plot(sorted((low, high)), [place, place], color="black", linewidth=1)
-        axis.text(middle, place, f" {_number(row)}", va="center", fontsize=8)
+        axis.text(max(low, middle, high), place, f"  {_number(row)}", va="center", fontsize=8)
     axis.set_yticks(range(len(measured)), [f"{row.name}\n{row.against}" for row in reversed(measured)], fontsize=7)
     axis.axvline(1.0, color="black", linestyle="--", linewidth=1)
-    axis.set(xscale="log", xlabel="ratio over target (target over share where it is an upper bound); black: range")
+    axis.margins(y=0.01)
+    reached = [_reached(row, value) for row in measured for value in (row.ratio.low, row.ratio.median, row.ratio.high)]
+    axis.set(xscale="log", xlim=(min([0.5, *reached]) / 1.2, max([2.0, *reached]) * 6.0), xlabel="ratio over target (target over share where it is an upper bound); black: range")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -53,4 +55,5 @@ def _number(row: Row) -> str:
 
 
 def _reached(row: Row, value: float) -> float:
-    return row.target / max(value, 1e-9) if row.at_most else value / row.target
+    """How many times the target; at most 100 where a share is next to nothing."""
+    return row.target / max(value, row.target / 100) if row.at_most else value / row.target
