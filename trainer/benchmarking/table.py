@@ -37,7 +37,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axis.axvline(1.0, color="black", linestyle="--", linewidth=1)
     axis.margins(y=0.01)
     reached = [_reached(row, value) for row in measured for value in (row.ratio.low, row.ratio.median, row.ratio.high)]
-    axis.set(xscale="log", xlim=(min([0.5, *reached]) / 1.2, max([2.0, *reached]) * 6.0), xlabel="ratio over target (target over share where it is an upper bound); black: range")
+    axis.set(xscale="log", xlim=(min([0.5, *reached]) / 1.2, max([2.0, *reached]) * 6.0),
+             xlabel="ratio over target (target over share where it is an upper bound); black: range")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
