@@ -24,7 +24,7 @@ def measure(material: Material, quick: bool) -> Iterator[Row]:
     def generator() -> float:
         return keras_side.generator_rate(folder, SIDE, BATCH, slow)
 
-    first, reference = in_turns(2 if quick else 3, lambda: _first_epoch(material), generator)
+    first, reference = in_turns(2 if quick else 7, lambda: _first_epoch(material), generator)
     yield compared("input pipeline, first epoch from files", "images/s", first, reference, _GENERATOR, 4.0,
                    note="ours from prepared records: reading, decoding and one epoch; the set is built once, see builder")
 
