@@ -137,7 +137,7 @@ def test_an_unknown_stage_is_refused_in_one_line(tmp_path):
 def test_a_side_whose_package_is_missing_leaves_the_others_standing():
     with contextlib.ExitStack() as held:
         ours, absent = side.together(
-            held, ("our_side:step", {"steps": 1, "image_size": 64, "batch_size": 2}),
+            held, ("our_side:step", {"steps": 1, "image_size": 128, "batch_size": 2}),
             ("torch_side:step", {"side": 64, "batch": 2, "steps": 1, "compiled": False}))
         assert absent is None and 0 < ours() < 60 and ours.cores > 0
 
