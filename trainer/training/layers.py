@@ -27,7 +27,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's batch normalisation (Ioffe 2015) over the global batch; replicas wait for one another once, not three times.
 
     In training, sums and sums of squares are exchanged together, and the number of values is not exchanged: each replica has
-    as many. The result is that of `synchronized=True`, to the bit.
+    as many. On one replica the result is that of `synchronized=True` to the bit.
     """
 
     def _moments(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
