@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 
-from trainer import radiograph
+from trainer.data import radiograph
 from trainer.errors import UserError
 from trainer.inference import batch, runtime
 from trainer.inference.runtime import Answer, Model
@@ -41,9 +41,10 @@ class Served:
         """What must stand above every answer."""
         found = []
         if self.model.facts["synthetic"]:
-            found.append("This model was trained on synthetic data: drawn images, not radiographs of people. Its answers "
-                         "say nothing "
-                         "about patients.")
+            found.append(
+                "This model was trained on synthetic data: drawn images, not radiographs of "
+                "people. Its answers say nothing about patients."
+            )
         comparison = self.metrics.get("comparison", {})
         if comparison.get("warns"):
             found.append(comparison["sentence"])
@@ -72,8 +73,10 @@ def open_run(folder: Path) -> Served:
       UserError: it is not finished or holds no export.
     """
     model = runtime.load(folder)
-    values = [json.loads(path.read_text()) if (path := folder / name).exists() else {} for name in (
-        "metrics.json", "evaluation/test/evaluation.json", "audit/audit.json")]
+    values = [
+        json.loads(path.read_text()) if (path := folder / name).exists() else {}
+        for name in ("metrics.json", "evaluation/test/evaluation.json", "audit/audit.json")
+    ]
     return Served(model, *values, folder)
 
 
@@ -83,7 +86,11 @@ def newest_run(runs: Path = Path("runs")) -> Path:
     Raises:
       UserError: there is none.
     """
-    finished = [path.parents[1] for path in runs.glob("*/model/model.onnx") if (path.parents[1] / "metrics.json").exists()]
+    finished = [
+        path.parents[1]
+        for path in runs.glob("*/model/model.onnx")
+        if (path.parents[1] / "metrics.json").exists()
+    ]
     if not finished:
         raise UserError("no finished run under runs/; make one: make train")
     return max(finished, key=lambda path: (path / "metrics.json").stat().st_mtime)
@@ -103,21 +110,37 @@ def see(served: Served, path: Path) -> Seen:
 def as_json(served: Served, seen: Seen) -> dict[str, Any]:
     """An answer as the API gives it: verdict, label, probabilities (none where refused), reason, threshold, warnings, …"""
     answer = seen.answer
-    return {"verdict": answer.verdict, "label": answer.label or None,
-            "probabilities": None if answer.verdict == "refused" else answer.probabilities, "reason": answer.reason,
-            "threshold": served.model.facts.get("threshold"), "unsure": served.model.facts.get("unsure"),
-            "synthetic": served.model.facts["synthetic"], "warnings": served.warnings, "medical_device": False}
+    return {
+        "verdict": answer.verdict,
+        "label": answer.label or None,
+        "probabilities": None if answer.verdict == "refused" else answer.probabilities,
+        "reason": answer.reason,
+        "threshold": served.model.facts.get("threshold"),
+        "unsure": served.model.facts.get("unsure"),
+        "synthetic": served.model.facts["synthetic"],
+        "warnings": served.warnings,
+        "medical_device": False,
+    }
 
 
 def described(served: Served) -> dict[str, Any]:
     """The model as the API describes it: classes, scores with intervals, controls."""
     metrics = served.metrics
-    return {"model": metrics.get("model"), "dataset": metrics.get("dataset", {}).get("name"),
-            "class_names": served.model.facts["class_names"], "positive_class": served.model.facts["positive_class"],
-            "synthetic": served.model.facts["synthetic"], "temperature": served.model.facts.get("temperature"),
-            "threshold": served.model.facts.get("threshold"), "unsure": served.model.facts.get("unsure"),
-            "test": metrics.get("test"), "controls": metrics.get("controls"),
-            "comparison": metrics.get("comparison", {}).get("sentence"), "warnings": served.warnings, "medical_device": False}
+    return {
+        "model": metrics.get("model"),
+        "dataset": metrics.get("dataset", {}).get("name"),
+        "class_names": served.model.facts["class_names"],
+        "positive_class": served.model.facts["positive_class"],
+        "synthetic": served.model.facts["synthetic"],
+        "temperature": served.model.facts.get("temperature"),
+        "threshold": served.model.facts.get("threshold"),
+        "unsure": served.model.facts.get("unsure"),
+        "test": metrics.get("test"),
+        "controls": metrics.get("controls"),
+        "comparison": metrics.get("comparison", {}).get("sentence"),
+        "warnings": served.warnings,
+        "medical_device": False,
+    }
 
 
 def files_in(paths: list[Path]) -> list[batch.Source]:
@@ -131,7 +154,10 @@ def files_in(paths: list[Path]) -> list[batch.Source]:
     except (zipfile.BadZipFile, OSError) as error:
         raise UserError("a zip cannot be opened; unpack it and send its files.") from error
     if len(found) > MOST_FILES:
-        raise UserError(f"{len(found)} files are too many for one batch; send at most {MOST_FILES}, or use trainer.predict.")
+        raise UserError(
+            f"{len(found)} files are too many for one batch; send at most {MOST_FILES}, or use "
+            "trainer.predict."
+        )
     return found
 
 
@@ -150,7 +176,9 @@ def rows(served: Served, found: list[batch.Source], tick=lambda done: None) -> l
 def windowed(square: np.ndarray, width: float, level: float) -> np.ndarray:
     """Grey levels stretched so that `width` levels around `level` fill the range: [side, side] uint8."""
     low = level - width / 2
-    return np.clip((square.astype(np.float32) - low) * (255.0 / max(width, 1.0)), 0, 255).astype(np.uint8)
+    return np.clip((square.astype(np.float32) - low) * (255.0 / max(width, 1.0)), 0, 255).astype(
+        np.uint8
+    )
 
 
 def overlay(square: np.ndarray, evidence: np.ndarray, opacity: float) -> np.ndarray:
@@ -170,5 +198,7 @@ def predictive_values(served: Served, prevalence: float) -> tuple[float, float] 
     sensitivity, specificity = values
     positive = prevalence * sensitivity + (1 - prevalence) * (1 - specificity)
     negative = prevalence * (1 - sensitivity) + (1 - prevalence) * specificity
-    return (prevalence * sensitivity / positive if positive else float("nan"),
-            (1 - prevalence) * specificity / negative if negative else float("nan"))
+    return (
+        prevalence * sensitivity / positive if positive else float("nan"),
+        (1 - prevalence) * specificity / negative if negative else float("nan"),
+    )

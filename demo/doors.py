@@ -29,7 +29,12 @@ def auth_of(wanted: str | None, share: bool, address: str) -> tuple[tuple[str, s
     """
     public = share or address not in LOCAL
     if wanted == "none":
-        return None, "No login: anyone who reaches this page can use it and send images to it." if public else ""
+        return (
+            None,
+            "No login: anyone who reaches this page can use it and send images to it."
+            if public
+            else "",
+        )
     if wanted is not None:
         user, colon, password = wanted.partition(":")
         if not (user and colon and password):
@@ -50,7 +55,12 @@ class RateLimit:
       clock: seconds, rising.
     """
 
-    def __init__(self, calls: int = CALLS, seconds: float = SECONDS, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        calls: int = CALLS,
+        seconds: float = SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self._calls, self._seconds, self._clock = calls, seconds, clock
         self._times: dict[str, collections.deque] = {}
         self._lock = threading.Lock()
@@ -63,7 +73,11 @@ class RateLimit:
         """
         now = self._clock()
         with self._lock:
-            for name in [name for name, times in self._times.items() if not times or times[-1] <= now - self._seconds]:
+            for name in [
+                name
+                for name, times in self._times.items()
+                if not times or times[-1] <= now - self._seconds
+            ]:
                 del self._times[name]
             times = self._times.setdefault(caller, collections.deque())
             while times and times[0] <= now - self._seconds:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from trainer import phantom
+from trainer.data import phantom
 
 _SEED, _COUNT = 86, 4  # Ordinary ones; of all phantoms 2 % are refused, as the threshold has it.
 
@@ -17,7 +17,10 @@ def drawn(folder: Path | None = None) -> list[Path]:
       folder: where they lie; default: chest-radiograph-trainer/ in $XDG_CACHE_HOME, else in ~/.cache.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = folder or cache / "chest-radiograph-trainer" / f"phantoms_{phantom.GENERATOR_VERSION}_{_SEED}"
+    folder = (
+        folder
+        or cache / "chest-radiograph-trainer" / f"phantoms_{phantom.GENERATOR_VERSION}_{_SEED}"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for index in range(_COUNT):

@@ -6,11 +6,23 @@ from typing import Any
 from demo.doors import RateLimit
 from trainer.errors import UserError
 
-_PAGE = ("/", "/login", "/login/", "/favicon.ico", "/manifest.json", "/robots.txt", "/theme.css", "/gradio_api/theme.css")
+_PAGE = (
+    "/",
+    "/login",
+    "/login/",
+    "/favicon.ico",
+    "/manifest.json",
+    "/robots.txt",
+    "/theme.css",
+    "/gradio_api/theme.css",
+)
 _ASSETS = ("/assets/", "/static/", "/svelte/", "/pwa_icon")
 _STARTING = "/gradio_api/startup-events"
 _LOGINS, _SECONDS = 30, 60.0
-_BUSY = {"detail": "busy: too many are waiting; try again in a moment.", "error": "busy: try again in a moment."}
+_BUSY = {
+    "detail": "busy: too many are waiting; try again in a moment.",
+    "error": "busy: try again in a moment.",
+}
 
 
 class Gate:
@@ -38,7 +50,11 @@ class Gate:
                 try:
                     self._logins.enter("login")
                 except UserError:
-                    return await _answer(send, 429, {"detail": "busy: too many tries to log in; try again in a minute."})
+                    return await _answer(
+                        send,
+                        429,
+                        {"detail": "busy: too many tries to log in; try again in a minute."},
+                    )
             elif not _is_open(path, scope["app"]) and _user(scope) is None:
                 if scope["type"] == "websocket":
                     return await send({"type": "websocket.close", "code": 1008})

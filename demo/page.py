@@ -19,12 +19,20 @@ from trainer.errors import UserError
 from trainer.inference import batch
 
 _KINDS = [".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".zip"]
-_FIGURES = {"Beside its controls": "audit/controls.png", "Reliability": "evaluation/test/reliability.png"}
+_FIGURES = {
+    "Beside its controls": "audit/controls.png",
+    "Reliability": "evaluation/test/reliability.png",
+}
 _FORGOTTEN = 600  # Seconds after which an image that was looked at is dropped from memory.
 
-THEME = gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=["system-ui", "sans-serif"],
-                       font_mono=["ui-monospace", "monospace"]).set(
-    body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300")  # Gradio's own miss WCAG AA.
+THEME = gr.themes.Base(
+    primary_hue="blue",
+    neutral_hue="slate",
+    font=["system-ui", "sans-serif"],
+    font_mono=["ui-monospace", "monospace"],
+).set(
+    body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300"
+)  # Gradio's own miss WCAG AA.
 CSS = """
 .gradio-container { max-width: min(72rem, 100vw) !important; margin: 0 auto !important; }
 .gradio-container .main, .gradio-container .main > .wrap, .gradio-container main { min-width: 0 !important; width: 100%;
@@ -86,7 +94,12 @@ def build(served: Served, limit: RateLimit, flag_dir: Path | None = None) -> gr.
             gr.Markdown(words.trust(served))
             for name, place in _FIGURES.items():
                 if (served.folder / place).exists():
-                    gr.Image(np.asarray(_picture(served.folder / place)), label=name, interactive=False, buttons=["fullscreen"])
+                    gr.Image(
+                        np.asarray(_picture(served.folder / place)),
+                        label=name,
+                        interactive=False,
+                        buttons=["fullscreen"],
+                    )
         _endpoints(served, limit)
     return page
 
@@ -96,20 +109,41 @@ def _classify(served: Served, limit: RateLimit, flag_dir: Path | None) -> None:
     gr.HTML(words.warnings(served), visible=bool(served.warnings))
     with gr.Row(elem_classes="stacked"):
         with gr.Column(scale=2, min_width=300):
-            upload = gr.File(label="A frontal chest radiograph: PNG (8 or 16 bit), JPEG or DICOM", file_types=_KINDS[:-1],
-                             elem_id="upload")
-            gr.Examples([[str(path)] for path in examples.drawn()], inputs=[upload], cache_examples=False,
-                        label="Synthetic examples, drawn by a program", examples_per_page=6)
-            prevalence = gr.Slider(0.1, 80.0, value=20.0, step=0.1, label="Of 100 people examined, how many have it?",
-                                   elem_id="prevalence")
+            upload = gr.File(
+                label="A frontal chest radiograph: PNG (8 or 16 bit), JPEG or DICOM",
+                file_types=_KINDS[:-1],
+                elem_id="upload",
+            )
+            gr.Examples(
+                [[str(path)] for path in examples.drawn()],
+                inputs=[upload],
+                cache_examples=False,
+                label="Synthetic examples, drawn by a program",
+                examples_per_page=6,
+            )
+            prevalence = gr.Slider(
+                0.1,
+                80.0,
+                value=20.0,
+                step=0.1,
+                label="Of 100 people examined, how many have it?",
+                elem_id="prevalence",
+            )
             meaning = gr.Markdown(words.meaning(served, 0.2), elem_id="meaning")
         with gr.Column(scale=3, min_width=320):
             verdict = gr.HTML("<p>The answer appears here.</p>", elem_id="verdict")
-            slider = gr.ImageSlider(label="The radiograph, and the evidence for the class named (left, right)", format="png",
-                                    interactive=False, elem_id="evidence", max_height=520)
+            slider = gr.ImageSlider(
+                label="The radiograph, and the evidence for the class named (left, right)",
+                format="png",
+                interactive=False,
+                elem_id="evidence",
+                max_height=520,
+            )
             opacity = gr.Slider(0.0, 1.0, value=0.6, step=0.05, label="Opacity of the map")
             with gr.Row():
-                width = gr.Slider(1, 255, value=255, step=1, label="Window (grey levels)", min_width=140)
+                width = gr.Slider(
+                    1, 255, value=255, step=1, label="Window (grey levels)", min_width=140
+                )
                 level = gr.Slider(0, 255, value=127, step=1, label="Level", min_width=140)
 
     def pictures(looked: answers.Seen | None, opacity: float, width: float, level: float):
@@ -117,7 +151,9 @@ def _classify(served: Served, limit: RateLimit, flag_dir: Path | None) -> None:
             return None
         grey = answers.windowed(looked.square, width, level)
         plain = np.repeat(grey[..., None], 3, axis=2)
-        return plain, plain if looked.evidence is None else answers.overlay(grey, looked.evidence, opacity)
+        return plain, plain if looked.evidence is None else answers.overlay(
+            grey, looked.evidence, opacity
+        )
 
     def show(path: str | None, opacity: float, width: float, level: float, request: gr.Request):
         if path is None:
@@ -132,9 +168,16 @@ def _classify(served: Served, limit: RateLimit, flag_dir: Path | None) -> None:
     view = [opacity, width, level]
     upload.change(show, [upload, *view], [seen, verdict, slider], api_visibility="private")
     for control in view:
-        control.release(pictures, [seen, *view], slider, api_visibility="private", show_progress="hidden")
-    prevalence.release(lambda value: words.meaning(served, value / 100.0), prevalence, meaning, api_visibility="private",
-                       show_progress="hidden")
+        control.release(
+            pictures, [seen, *view], slider, api_visibility="private", show_progress="hidden"
+        )
+    prevalence.release(
+        lambda value: words.meaning(served, value / 100.0),
+        prevalence,
+        meaning,
+        api_visibility="private",
+        show_progress="hidden",
+    )
     if flag_dir:
         _disagreement(served, seen, flag_dir)
 
@@ -143,10 +186,14 @@ def _many(served: Served, limit: RateLimit) -> None:
     gr.HTML(words.warnings(served), visible=bool(served.warnings))
     header = batch.header(served.model)
     label = f"Several files, or a zip; at most {answers.MOST_FILES}"
-    upload = gr.File(label=label, file_count="multiple", file_types=_KINDS,
-                     elem_id="uploads")
-    table = gr.Dataframe(headers=header, interactive=False, label="Answers (click a heading to sort)",
-                         elem_id="table", wrap=True)
+    upload = gr.File(label=label, file_count="multiple", file_types=_KINDS, elem_id="uploads")
+    table = gr.Dataframe(
+        headers=header,
+        interactive=False,
+        label="Answers (click a heading to sort)",
+        elem_id="table",
+        wrap=True,
+    )
     download = gr.File(label="The table as CSV", interactive=False, elem_id="csv")
 
     def show_all(paths: list[str] | None, request: gr.Request, progress=gr.Progress()):  # noqa: B008  Gradio finds it there.
@@ -157,7 +204,9 @@ def _many(served: Served, limit: RateLimit) -> None:
             limit.enter(_caller(request), len(found))
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        rows = answers.rows(served, found, lambda share: progress(share, desc="reading and answering"))
+        rows = answers.rows(
+            served, found, lambda share: progress(share, desc="reading and answering")
+        )
         return rows, _csv(served, rows)
 
     upload.change(show_all, upload, [table, download], api_visibility="private")
@@ -178,20 +227,41 @@ def _endpoints(served: Served, limit: RateLimit) -> None:
         with _as_gradio_error():
             found = answers.files_in([Path(path) for path in files or []])
             limit.enter(_caller(request), len(found))
-            return {"header": batch.header(served.model), "rows": answers.rows(served, found), "warnings": served.warnings}
+            return {
+                "header": batch.header(served.model),
+                "rows": answers.rows(served, found),
+                "warnings": served.warnings,
+            }
 
-    first.click(classify, one, said, api_name="classify", api_description="One radiograph → verdict, label, probabilities, "
-                                                                          "reason.")
-    second.click(classify_batch, many, said, api_name="classify_batch", api_description="Files or zips → a row for each.")
-    third.click(lambda: answers.described(served), None, said, api_name="model",
-                api_description="Classes, scores with intervals, controls, warnings.")
+    first.click(
+        classify,
+        one,
+        said,
+        api_name="classify",
+        api_description="One radiograph → verdict, label, probabilities, reason.",
+    )
+    second.click(
+        classify_batch,
+        many,
+        said,
+        api_name="classify_batch",
+        api_description="Files or zips → a row for each.",
+    )
+    third.click(
+        lambda: answers.described(served),
+        None,
+        said,
+        api_name="model",
+        api_description="Classes, scores with intervals, controls, warnings.",
+    )
 
 
 def _disagreement(served: Served, seen: gr.State, flag_dir: Path) -> None:
     with gr.Accordion("I disagree with this answer", open=False):
-        gr.Markdown("The answer and your comment are kept by whoever runs this page; the image only if you tick it, as "
-                    "pixels without any "
-                    "tags. Send nothing that names a patient.")
+        gr.Markdown(
+            "The answer and your comment are kept by whoever runs this page; the image only if you "
+            "tick it, as pixels without any tags. Send nothing that names a patient."
+        )
         comment = gr.Textbox(label="What do you see?", max_length=2000)
         with_image = gr.Checkbox(label="Keep the image too")
         consent = gr.Checkbox(label="I may share this, and agree that it is kept")
@@ -206,7 +276,9 @@ def _disagreement(served: Served, seen: gr.State, flag_dir: Path) -> None:
 
         name = uuid.uuid4().hex
         flag_dir.mkdir(parents=True, exist_ok=True)
-        (flag_dir / f"{name}.json").write_text(json.dumps(answers.as_json(served, looked) | {"comment": comment}, indent=2))
+        (flag_dir / f"{name}.json").write_text(
+            json.dumps(answers.as_json(served, looked) | {"comment": comment}, indent=2)
+        )
         if with_image:
             Image.fromarray(looked.square).save(flag_dir / f"{name}.png")
         return "Kept, thank you."
@@ -217,7 +289,9 @@ def _disagreement(served: Served, seen: gr.State, flag_dir: Path) -> None:
 def _csv(served: Served, rows: list[list[str]]) -> str:
     import csv
 
-    folder = Path(tempfile.mkdtemp(prefix="answers"))  # Gradio serves a copy, which it deletes; this one is ours to delete.
+    folder = Path(
+        tempfile.mkdtemp(prefix="answers")
+    )  # Gradio serves a copy, which it deletes; this one is ours to delete.
     forget = threading.Timer(60.0, shutil.rmtree, [folder, True])
     forget.daemon = True
     forget.start()

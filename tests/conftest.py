@@ -37,7 +37,9 @@ def write_set(folder: Path, counts: dict[tuple[str, str], int], side: int = 48) 
         place.mkdir(parents=True)
         for number in range(count):
             level = 150 if label == "covid" else 90
-            pixels = np.clip(rng.normal(level, 25, (side, side + number % 3)), 0, 255).astype(np.uint8)
+            pixels = np.clip(rng.normal(level, 25, (side, side + number % 3)), 0, 255).astype(
+                np.uint8
+            )
             Image.fromarray(pixels).save(place / f"{label}_{number:03d}.png")
     return folder
 
@@ -45,10 +47,18 @@ def write_set(folder: Path, counts: dict[tuple[str, str], int], side: int = 48) 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory) -> Path:
     """A set of 40 tiny images; every patient has two."""
-    counts = {("Train", "covid"): 14, ("Train", "non_covid"): 12, ("Test", "covid"): 6, ("Test", "non_covid"): 8}
+    counts = {
+        ("Train", "covid"): 14,
+        ("Train", "non_covid"): 12,
+        ("Test", "covid"): 6,
+        ("Test", "non_covid"): 8,
+    }
     folder = write_set(tmp_path_factory.mktemp("tiny") / "set", counts)
-    rows = [f"{split}/{label}/{label}_{number:03d}.png,{split}-{label}-{number // 2},AP"
-            for (split, label), count in counts.items() for number in range(count)]
+    rows = [
+        f"{split}/{label}/{label}_{number:03d}.png,{split}-{label}-{number // 2},AP"
+        for (split, label), count in counts.items()
+        for number in range(count)
+    ]
     (folder / "groups.csv").write_text("\n".join(["filename,patient,view", *rows]) + "\n")
     return folder
 
@@ -56,14 +66,23 @@ def tiny_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_data_dir(tiny_folder, tmp_path_factory) -> Path:
     """A data_dir in which the tiny set is prepared."""
-    from trainer import prepared
+    from trainer.data import prepared
 
     data_dir = tmp_path_factory.mktemp("data")
     prepared.open_dataset("covid_xray", data_dir=str(data_dir), manual_dir=str(tiny_folder))
     return data_dir
 
 
-def run_command(*arguments: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess:
+def run_command(
+    *arguments: str, timeout: float = 240, **environment: str
+) -> subprocess.CompletedProcess:
     """Runs `python ARGUMENTS` from the checkout's root as a user would, and returns what came out."""
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=timeout,
-                          env=os.environ | environment, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+    )

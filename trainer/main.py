@@ -7,19 +7,21 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from trainer import errors, flags_from_config, quiet
+from trainer import config_flags, errors, tf_startup
 
-flags_from_config.define()
-flags.adopt_module_key_flags(flags_from_config)  # --help lists them.
+config_flags.define()
+flags.adopt_module_key_flags(config_flags)  # --help lists them.
 
 
 def main(argv: Sequence[str]) -> None:
     with errors.reported():
         if len(argv) > 1:
-            raise errors.UserError(f"'{argv[1]}' is not a flag; settings are given as --name=value, see --help.")
-        config = flags_from_config.parsed()
-        quiet.start_tensorflow()  # Only now: --help must not wait for it.
-        from trainer.training import repeats
+            raise errors.UserError(
+                f"'{argv[1]}' is not a flag; settings are given as --name=value, see --help."
+            )
+        config = config_flags.parsed()
+        tf_startup.start_tensorflow()  # Only now: --help must not wait for it.
+        from trainer.experiments import repeats
 
         print(repeats.train(config))
 

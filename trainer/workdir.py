@@ -16,7 +16,15 @@ from trainer import config as config_lib
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 
-_REPORTED_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "scikit-learn", "pillow", "pydicom")
+_REPORTED_PACKAGES = (
+    "tensorflow",
+    "keras",
+    "tensorflow-datasets",
+    "numpy",
+    "scikit-learn",
+    "pillow",
+    "pydicom",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +95,9 @@ class Workdir:
             _append(self.path / "incidents.jsonl", values)
 
 
-def open_or_create(config: TrainConfig, requested: TrainConfig, dataset: dict[str, Any], writes: bool = True) -> Workdir:
+def open_or_create(
+    config: TrainConfig, requested: TrainConfig, dataset: dict[str, Any], writes: bool = True
+) -> Workdir:
     """Opens the workdir a configuration names, or makes it and writes its config.json.
 
     Args:
@@ -101,14 +111,25 @@ def open_or_create(config: TrainConfig, requested: TrainConfig, dataset: dict[st
     """
     path = Path(config.workdir) if config.workdir else _new_folder(config)
     if not writes and not (path / "config.json").exists():
-        raise UserError(f"{path} is not the chief's workdir; give a --workdir on storage that all workers share.")
+        raise UserError(
+            f"{path} is not the chief's workdir; give a --workdir on storage that all workers "
+            "share."
+        )
     if (path / "config.json").exists():
         if config.extend and writes:
             _extend(path, config)
         _check_same(path, config, dataset, writes)
     else:
-        _create(path, {"config": config_lib.to_dict(config), "requested": config_lib.to_dict(requested), "dataset": dataset,
-                       "versions": _versions(), "git_commit": _git_commit()})
+        _create(
+            path,
+            {
+                "config": config_lib.to_dict(config),
+                "requested": config_lib.to_dict(requested),
+                "dataset": dataset,
+                "versions": _versions(),
+                "git_commit": _git_commit(),
+            },
+        )
     return Workdir(path, writes)
 
 
@@ -132,7 +153,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} is damaged ({error}); remove its folder or use another --workdir.") from error
+        raise UserError(
+            f"{path} is damaged ({error}); remove its folder or use another --workdir."
+        ) from error
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -150,34 +173,52 @@ def _append(path: Path, values: dict[str, Any]) -> None:
         with open(path, "a") as log:
             log.write(json.dumps(values) + "\n")
     except OSError as error:
-        raise UserError(f"cannot write to {path} ({error.strerror or error}); make room and give the same command again: the "
-                        "run goes on from its last checkpoint.") from error
+        raise UserError(
+            f"cannot write to {path} ({error.strerror or error}); make room and give the same "
+            "command again: the run goes on from its last checkpoint."
+        ) from error
 
 
 def _create(path: Path, record: dict[str, Any]) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if any(child.name != "members" for child in path.iterdir()):  # Members may have been trained before, on other machines.
-            raise UserError(f"{path} holds other files and no config.json; use a new or empty folder as --workdir.")
+        if any(
+            child.name != "members" for child in path.iterdir()
+        ):  # Members may have been trained before, on other machines.
+            raise UserError(
+                f"{path} holds other files and no config.json; use a new or empty folder as "
+                "--workdir."
+            )
         write_json(path / "config.json", record)
     except OSError as error:
-        raise UserError(f"cannot write to {path} ({error.strerror}); use a --workdir you can write to.") from error
+        raise UserError(
+            f"cannot write to {path} ({error.strerror}); use a --workdir you can write to."
+        ) from error
 
 
 def _extend(path: Path, config: TrainConfig) -> None:
     """Raises the number of epochs a workdir was made with; what an ended run was scored is kept under extended/."""
     record = read_json(path / "config.json")
     old = config_lib.from_dict(record["config"])
-    if config.epochs <= old.epochs or config_lib.differences(dataclasses.replace(old, epochs=config.epochs), config):
+    if config.epochs <= old.epochs or config_lib.differences(
+        dataclasses.replace(old, epochs=config.epochs), config
+    ):
         return  # The same as before, or refused for other differences.
     try:
         if (path / "metrics.json").exists():
             (path / "extended").mkdir(exist_ok=True)
-            os.replace(path / "metrics.json", path / "extended" / f"metrics_{old.epochs}_epochs.json")
+            os.replace(
+                path / "metrics.json", path / "extended" / f"metrics_{old.epochs}_epochs.json"
+            )
         record["config"]["epochs"] = config.epochs
-        write_json(path / "config.json", record | {"extended_from": [*record.get("extended_from", []), old.epochs]})
+        write_json(
+            path / "config.json",
+            record | {"extended_from": [*record.get("extended_from", []), old.epochs]},
+        )
     except OSError as error:
-        raise UserError(f"cannot write to {path} ({error.strerror}); use a --workdir you can write to.") from error
+        raise UserError(
+            f"cannot write to {path} ({error.strerror}); use a --workdir you can write to."
+        ) from error
 
 
 def _check_same(path: Path, config: TrainConfig, dataset: dict[str, Any], writes: bool) -> None:
@@ -188,9 +229,15 @@ def _check_same(path: Path, config: TrainConfig, dataset: dict[str, Any], writes
     if record["dataset"] != dataset:
         found.append("the data set's files")
     if found:
-        longer = " (--extend goes on to more epochs)" if [line.split(":")[0] for line in found] == ["epochs"] else ""
-        raise UserError(f"{path} belongs to a run with other settings ({'; '.join(found)}); "
-                        f"give the same ones to go on, or use another --workdir{longer}.")
+        longer = (
+            " (--extend goes on to more epochs)"
+            if [line.split(":")[0] for line in found] == ["epochs"]
+            else ""
+        )
+        raise UserError(
+            f"{path} belongs to a run with other settings ({'; '.join(found)}); give the same ones "
+            f"to go on, or use another --workdir{longer}."
+        )
 
 
 def _new_folder(config: TrainConfig) -> Path:
@@ -221,6 +268,8 @@ def _versions() -> dict[str, str]:
 def _git_commit() -> str | None:
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import chaos
 from tests.conftest import write_set
-from trainer import prepared
+from tests.studies import chaos
+from trainer.data import prepared
 
 HOSTS = ("10.213.7.1", "10.213.7.2")
 
@@ -35,7 +35,20 @@ def hosts():
         _remove(names)
         pytest.skip(f"network namespaces are not allowed here ({error.stderr.decode().strip()})")
     try:
-        ip("link", "add", "cable", "netns", names[0], "type", "veth", "peer", "name", "cable", "netns", names[1])
+        ip(
+            "link",
+            "add",
+            "cable",
+            "netns",
+            names[0],
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "cable",
+            "netns",
+            names[1],
+        )
         for name, host in zip(names, HOSTS, strict=True):
             ip("-n", name, "address", "add", f"{host}/24", "dev", "cable")
             ip("-n", name, "link", "set", "cable", "up")
@@ -52,22 +65,35 @@ def _remove(names: tuple[str, ...]) -> None:
 def start(hosts: tuple[str, ...], workdir: Path, data_dir: Path) -> list[subprocess.Popen]:
     places = [f"{host}:2222" for host in HOSTS]
     command = chaos.command(workdir, data_dir, "--strategy=multi_worker")
-    return [chaos.process(["ip", "netns", "exec", name, *command], chaos.as_worker(places, index))
-            for index, name in enumerate(hosts)]
+    return [
+        chaos.process(["ip", "netns", "exec", name, *command], chaos.as_worker(places, index))
+        for index, name in enumerate(hosts)
+    ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cut, mend", [(("link", "set", "cable", "down"), ("link", "set", "cable", "up")),
-                                       (("route", "add", "blackhole", HOSTS[0]), ("route", "delete", "blackhole", HOSTS[0]))],
-                         ids=["the cable is pulled", "nothing comes back"])
-def test_a_host_that_is_cut_off_ends_the_run_within_a_minute_and_it_goes_on_when_the_host_is_back(hosts, cut, mend, tmp_path):
+@pytest.mark.parametrize(
+    "cut, mend",
+    [
+        (("link", "set", "cable", "down"), ("link", "set", "cable", "up")),
+        (("route", "add", "blackhole", HOSTS[0]), ("route", "delete", "blackhole", HOSTS[0])),
+    ],
+    ids=["the cable is pulled", "nothing comes back"],
+)
+def test_a_host_that_is_cut_off_ends_the_run_within_a_minute_and_it_goes_on_when_the_host_is_back(
+    hosts, cut, mend, tmp_path
+):
     write_set(tmp_path / "set", chaos.COUNTS)
-    prepared.open_dataset("covid_xray", data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path / "set"))
+    prepared.open_dataset(
+        "covid_xray", data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path / "set")
+    )
     workdir = tmp_path / "run"
     workers = start(hosts, workdir, tmp_path / "data")
     reached = chaos.at_step(20)
     while not reached(workdir):
-        assert all(worker.poll() is None for worker in workers), [worker.communicate()[1][-2000:] for worker in workers]
+        assert all(worker.poll() is None for worker in workers), [
+            worker.communicate()[1][-2000:] for worker in workers
+        ]
         time.sleep(0.01)
     ip("-n", hosts[1], *cut)
     happened = time.monotonic()
@@ -75,10 +101,17 @@ def test_a_host_that_is_cut_off_ends_the_run_within_a_minute_and_it_goes_on_when
         _, errors = worker.communicate(timeout=120)
         noticed = time.monotonic() - happened
         print(f"noticed after {noticed:.0f} s: {errors.strip().splitlines()[-1]}")
-        assert worker.returncode == 1 and "another worker is lost" in errors and "the run goes on" in errors
+        assert (
+            worker.returncode == 1
+            and "another worker is lost" in errors
+            and "the run goes on" in errors
+        )
         assert noticed < chaos.SURVIVOR
     ip("-n", hosts[1], *mend)
     chaos.finish(start(hosts, workdir, tmp_path / "data"))
-    steps = [line["step"] for line in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-             if "epoch" not in line]
+    steps = [
+        line["step"]
+        for line in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+        if "epoch" not in line
+    ]
     assert steps == list(range(1, len(steps) + 1)) and (workdir / "metrics.json").exists()

@@ -18,13 +18,19 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT, run_command
-from trainer import phantom
+from trainer.data import phantom
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 ESTIMATE = {"value": 0.9, "low": 0.8, "high": 0.95, "n": 10, "groups": 10}
-FACTS = {"class_names": ["clear", "opacities"], "positive_class": "opacities", "threshold": 0.5, "unsure": [0.45, 0.55],
-         "synthetic": True, "preprocessing": 1}
+FACTS = {
+    "class_names": ["clear", "opacities"],
+    "positive_class": "opacities",
+    "threshold": 0.5,
+    "unsure": [0.45, 0.55],
+    "synthetic": True,
+    "preprocessing": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,24 +38,41 @@ def run(tmp_path_factory):
     """A workdir with an untrained network's export: the page is tested here, not the model."""
     import keras
 
+    from trainer.analysis import refusal
     from trainer.config import TrainConfig, resolved
-    from trainer.evidence import refusal
+    from trainer.evaluation import export_network
     from trainer.inference import exporting
-    from trainer.training import explained, models
+    from trainer.training import models
 
     folder = tmp_path_factory.mktemp("served")
     (folder / "model").mkdir()
     keras.utils.set_random_seed(0)
-    network = explained.export_of(models.build(resolved(TrainConfig(model="compact", image_size=64)), 2), 500)
+    network = export_network.export_of(
+        models.build(resolved(TrainConfig(model="compact", image_size=64)), 2), 500
+    )
     squares = np.stack([phantom.draw(2, index, index % 2).image for index in range(80)])[..., None]
-    fitted = refusal.fit(squares, network(squares.astype(np.float32))["features"].numpy(), np.arange(80).astype(str))
+    fitted = refusal.fit(
+        squares, network(squares.astype(np.float32))["features"].numpy(), np.arange(80).astype(str)
+    )
     network.save(folder / "model" / "model.keras")
     (folder / "model" / "model.json").write_text(json.dumps(FACTS))
     exporting.write(folder / "model", network, FACTS, fitted.to_arrays(), ("onnx",), squares[:2])
-    (folder / "metrics.json").write_text(json.dumps({
-        "model": "compact", "dataset": {"name": "phantom", "images": {"train": 80}, "class_names": FACTS["class_names"]},
-        "test": dict.fromkeys(("accuracy", "roc_auc", "sensitivity", "specificity"), ESTIMATE),
-        "comparison": {"warns": False, "sentence": "A sentence."}}))
+    (folder / "metrics.json").write_text(
+        json.dumps(
+            {
+                "model": "compact",
+                "dataset": {
+                    "name": "phantom",
+                    "images": {"train": 80},
+                    "class_names": FACTS["class_names"],
+                },
+                "test": dict.fromkeys(
+                    ("accuracy", "roc_auc", "sensitivity", "specificity"), ESTIMATE
+                ),
+                "comparison": {"warns": False, "sentence": "A sentence."},
+            }
+        )
+    )
     return folder
 
 
@@ -58,8 +81,14 @@ def serve(run, *flags: str, **environment: str) -> tuple[subprocess.Popen, str, 
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         port = trial.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-m", "demo.app", f"--workdir={run}", f"--port={port}", *flags], cwd=ROOT,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "demo.app", f"--workdir={run}", f"--port={port}", *flags],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+    )
     printed = ""
     for line in process.stdout:
         printed += line
@@ -78,7 +107,11 @@ def address(run, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if not chromium:
         pytest.skip("no Chromium on this machine (Debian: apt install chromium)")
     from playwright.sync_api import sync_playwright
@@ -97,14 +130,22 @@ def page(browser, address, request):
     outside, wrong = [], []
     opened.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("request", lambda asked: outside.append(asked.url) if "127.0.0.1" not in asked.url
-              and not asked.url.startswith(("data:", "blob:")) else None)
+    opened.on(
+        "request",
+        lambda asked: (
+            outside.append(asked.url)
+            if "127.0.0.1" not in asked.url and not asked.url.startswith(("data:", "blob:"))
+            else None
+        ),
+    )
     opened.goto(address)
     opened.wait_for_selector("#upload")
     yield opened
     if opened.locator("#upload").is_visible():
         assert opened.locator("#upload").bounding_box()["width"] > 290, "the columns are squeezed"
-    assert opened.evaluate("document.documentElement.scrollWidth") <= width, "the page is wider than the screen"
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width, (
+        "the page is wider than the screen"
+    )
     assert outside == [], "the page asks for something from outside"
     assert wrong == [], "the page has errors"
     context.close()
@@ -121,13 +162,23 @@ def films(folder) -> dict[str, object]:
     Image.fromarray(image.astype(np.uint16) * 257).save(folder / "sixteen.png")
     Image.fromarray(image).save(folder / "film.jpg", quality=95)
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = (
+        SecondaryCaptureImageStorage,
+        generate_uid(),
+    )
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data = FileDataset(str(folder / "film.dcm"), {}, file_meta=meta, preamble=b"\0" * 128)
-    data.SOPClassUID, data.SOPInstanceUID = SecondaryCaptureImageStorage, meta.MediaStorageSOPInstanceUID
+    data.SOPClassUID, data.SOPInstanceUID = (
+        SecondaryCaptureImageStorage,
+        meta.MediaStorageSOPInstanceUID,
+    )
     data.PatientName = "Doe^Jane"
     data.Rows, data.Columns = image.shape
-    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = 1, "MONOCHROME2", 0
+    data.SamplesPerPixel, data.PhotometricInterpretation, data.PixelRepresentation = (
+        1,
+        "MONOCHROME2",
+        0,
+    )
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelData = 8, 8, 7, image.tobytes()
     pydicom.dcmwrite(folder / "film.dcm", data, enforce_file_format=True)
     return {name: folder / name for name in ("eight.png", "sixteen.png", "film.jpg", "film.dcm")}
@@ -156,11 +207,14 @@ def test_each_format_gets_the_same_answer_and_a_map(page, tmp_path):
 
 def test_an_image_can_be_pasted(page, tmp_path):
     films(tmp_path)
-    page.evaluate("""async data => {
+    page.evaluate(
+        """async data => {
         const carried = new DataTransfer(), bytes = Uint8Array.from(atob(data), char => char.charCodeAt(0));
         carried.items.add(new File([bytes], "pasted.png", {type: "image/png"}));
         document.body.dispatchEvent(new ClipboardEvent("paste", {clipboardData: carried, bubbles: true, cancelable: true}));
-    }""", base64.b64encode((tmp_path / "eight.png").read_bytes()).decode())
+    }""",
+        base64.b64encode((tmp_path / "eight.png").read_bytes()).decode(),
+    )
     page.wait_for_selector("#verdict .card", timeout=30_000)
     assert "Not read" not in page.inner_text("#verdict")
 
@@ -198,7 +252,11 @@ def test_it_can_be_reached_by_keyboard(page):
     page.keyboard.press("Tab")
     reached = set()
     for _ in range(40):
-        reached.add(page.evaluate("document.activeElement.getAttribute('role') || document.activeElement.tagName"))
+        reached.add(
+            page.evaluate(
+                "document.activeElement.getAttribute('role') || document.activeElement.tagName"
+            )
+        )
         page.keyboard.press("Tab")
     assert {"tab", "INPUT"} <= reached or {"tab", "BUTTON"} <= reached
 
@@ -271,8 +329,14 @@ def test_scripts_are_answered_with_typed_json(address, tmp_path):
 
     client, found = Client(address, verbose=False), films(tmp_path)
     one = client.predict(handle_file(str(found["film.dcm"])), api_name="/classify")
-    assert one["verdict"] in ("answered", "unsure", "refused") and one["synthetic"] is True and one["warnings"]
-    many = client.predict([handle_file(str(path)) for path in found.values()], api_name="/classify_batch")
+    assert (
+        one["verdict"] in ("answered", "unsure", "refused")
+        and one["synthetic"] is True
+        and one["warnings"]
+    )
+    many = client.predict(
+        [handle_file(str(path)) for path in found.values()], api_name="/classify_batch"
+    )
     assert len(many["rows"]) == 4 and many["header"][0] == "filename"
     about = client.predict(api_name="/model")
     assert about["class_names"] == FACTS["class_names"] and about["test"]["accuracy"] == ESTIMATE
@@ -284,23 +348,30 @@ def test_scripts_are_answered_with_typed_json(address, tmp_path):
 def test_the_page_the_command_and_keras_agree_on_every_format(address, run, tmp_path):
     from gradio_client import Client, handle_file
 
-    from trainer import radiograph
-    from trainer.training import saved
+    from trainer.data import radiograph
+    from trainer.evaluation import saved_model
 
     found = films(tmp_path)
     table = tmp_path / "predictions.csv"
-    done = run_command("-m", "trainer.predict", f"--workdir={run}", f"--output={table}", *map(str, found.values()))
+    done = run_command(
+        "-m", "trainer.predict", f"--workdir={run}", f"--output={table}", *map(str, found.values())
+    )
     assert done.returncode == 0, done.stderr
     rows = {os.path.basename(row["filename"]): row for row in csv.DictReader(table.open())}
-    squares = np.stack([radiograph.standardize(radiograph.read(path)) for path in found.values()])[..., None]
-    keras_says = dict(zip(found, saved.load(run).predict(squares)[0][:, 1], strict=True))
+    squares = np.stack([radiograph.standardize(radiograph.read(path)) for path in found.values()])[
+        ..., None
+    ]
+    keras_says = dict(zip(found, saved_model.load(run).predict(squares)[0][:, 1], strict=True))
     client, said = Client(address, verbose=False), {}
     for name, path in found.items():
         answer = client.predict(handle_file(str(path)), api_name="/classify")
         said[name] = answer["probabilities"]["opacities"]
         assert abs(said[name] - keras_says[name]) <= 1e-4
         assert abs(said[name] - float(rows[name]["probability_opacities"])) <= 1e-4
-    assert abs(said["eight.png"] - said["film.dcm"]) <= 1e-3 and abs(said["eight.png"] - said["sixteen.png"]) <= 1e-3
+    assert (
+        abs(said["eight.png"] - said["film.dcm"]) <= 1e-3
+        and abs(said["eight.png"] - said["sixteen.png"]) <= 1e-3
+    )
 
 
 def test_behind_a_login_nothing_is_answered_without_it(run):
@@ -308,10 +379,22 @@ def test_behind_a_login_nothing_is_answered_without_it(run):
 
     process, address, _ = serve(run, "--auth=me:secret")
     try:
-        assert requests.post(f"{address}gradio_api/call/model", json={"data": []}, timeout=20).status_code == 401
+        assert (
+            requests.post(
+                f"{address}gradio_api/call/model", json={"data": []}, timeout=20
+            ).status_code
+            == 401
+        )
         session = requests.Session()
-        assert session.post(f"{address}login", data={"username": "me", "password": "wrong"}, timeout=20).status_code == 400
-        assert session.post(f"{address}login", data={"username": "me", "password": "secret"}, timeout=20).ok
+        assert (
+            session.post(
+                f"{address}login", data={"username": "me", "password": "wrong"}, timeout=20
+            ).status_code
+            == 400
+        )
+        assert session.post(
+            f"{address}login", data={"username": "me", "password": "secret"}, timeout=20
+        ).ok
         assert session.post(f"{address}gradio_api/call/model", json={"data": []}, timeout=20).ok
     finally:
         process.terminate()
@@ -333,7 +416,7 @@ def hostile(folder) -> dict[str, tuple[str, bytes]]:
         archive.writestr("zeros.png", bytes(400_000_000))
     script = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
     return {
-        "truncated": ("a.png", film[:len(film) // 2]),
+        "truncated": ("a.png", film[: len(film) // 2]),
         "mislabelled": ("a.dcm", film),
         "pixel bomb": ("a.png", wide.getvalue()),
         "a script": ("a.png", script),
@@ -346,7 +429,8 @@ def hostile(folder) -> dict[str, tuple[str, bytes]]:
         "nested zip": ("a.zip", nested.getvalue()),
         "zip bomb": ("a.zip", bomb.getvalue()),
         "a broken zip": ("a.zip", bomb.getvalue()[:500]),
-        "50 MB": ("a.png", film + bytes(50_000_000))}
+        "50 MB": ("a.png", film + bytes(50_000_000)),
+    }
 
 
 READ = {"mislabelled", "climbing", "unicode", "a long name"}  # Ordinary films under odd names.
@@ -362,14 +446,18 @@ def test_hostile_files_get_a_message_and_leave_nothing_behind(run, tmp_path):
     process, address, _ = serve(run, GRADIO_TEMP_DIR=str(cache), TMPDIR=str(cache))
 
     def ask(name: str, data: bytes, endpoint: str) -> str:
-        sent = requests.post(f"{address}gradio_api/upload", files={"files": (name, data)}, timeout=60)
+        sent = requests.post(
+            f"{address}gradio_api/upload", files={"files": (name, data)}, timeout=60
+        )
         if not sent.ok:
             return f"upload: {sent.text}"
         file = {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
         body = {"data": [file if endpoint == "classify" else [file]]}
         called = requests.post(f"{address}gradio_api/call/{endpoint}", json=body, timeout=60)
         assert called.ok, called.text
-        return requests.get(f"{address}gradio_api/call/{endpoint}/{called.json()['event_id']}", timeout=60).text
+        return requests.get(
+            f"{address}gradio_api/call/{endpoint}/{called.json()['event_id']}", timeout=60
+        ).text
 
     try:
         for what, (name, data) in hostile(tmp_path).items():
@@ -377,19 +465,37 @@ def test_hostile_files_get_a_message_and_leave_nothing_behind(run, tmp_path):
             assert "Traceback" not in said and "/deep/" not in said, (what, said)
             assert ("event: complete" in said) == (what in READ), (what, said)
             if what not in READ:
-                assert len(said) > 30 and ("event: error" in said or said.startswith("upload:")), (what, said)
+                assert len(said) > 30 and ("event: error" in said or said.startswith("upload:")), (
+                    what,
+                    said,
+                )
             many = ask(name, data, "classify_batch")
             assert "Traceback" not in many and "/deep/" not in many, (what, many)
-        outside = requests.post(f"{address}gradio_api/call/classify", timeout=60, json={
-            "data": [{"path": str(tmp_path / "eight.png"), "meta": {"_type": "gradio.FileData"}}]})
-        assert "probabilities" not in requests.get(
-            f"{address}gradio_api/call/classify/{outside.json()['event_id']}", timeout=60).text, "a file outside was read"
-        assert "event: complete" in ask("film.png", (tmp_path / "eight.png").read_bytes(), "classify"), "the server has died"
+        outside = requests.post(
+            f"{address}gradio_api/call/classify",
+            timeout=60,
+            json={
+                "data": [
+                    {"path": str(tmp_path / "eight.png"), "meta": {"_type": "gradio.FileData"}}
+                ]
+            },
+        )
+        assert (
+            "probabilities"
+            not in requests.get(
+                f"{address}gradio_api/call/classify/{outside.json()['event_id']}", timeout=60
+            ).text
+        ), "a file outside was read"
+        assert "event: complete" in ask(
+            "film.png", (tmp_path / "eight.png").read_bytes(), "classify"
+        ), "the server has died"
         assert {path for path in tmp_path.rglob("*") if cache not in path.parents} == before
     finally:
         process.terminate()
         rest = process.communicate(timeout=30)[0]
-    assert rest.count("Traceback") == rest.count("InvalidPathError: ") == 1, rest  # Of the forged path; Gradio logs it itself.
+    assert rest.count("Traceback") == rest.count("InvalidPathError: ") == 1, (
+        rest
+    )  # Of the forged path; Gradio logs it itself.
     assert "climbed" not in rest and "PILE" not in rest, rest
     left = [path.name for path in cache.rglob("*") if path.is_file() and path.stat().st_size]
     assert left == [], "the cache was not emptied"

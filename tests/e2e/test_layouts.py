@@ -9,12 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import chaos
 from tests.conftest import run_command
+from tests.studies import chaos
 
 STEPS = 50
 # Name → (workers, logical devices of each).
-LAYOUTS = {"2 replicas": (1, 2), "4 replicas": (1, 4), "2 workers": (2, 0), "2 workers of 2 replicas": (2, 2)}
+LAYOUTS = {
+    "2 replicas": (1, 2),
+    "4 replicas": (1, 4),
+    "2 workers": (2, 0),
+    "2 workers of 2 replicas": (2, 2),
+}
 
 WHAT_REPLICAS_SEE = """
 import numpy as np, tensorflow as tf
@@ -60,11 +65,13 @@ print("all the same")
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory) -> Path:
     from tests.conftest import write_set
-    from trainer import prepared
+    from trainer.data import prepared
 
     folder = tmp_path_factory.mktemp("layouts")
     write_set(folder / "set", chaos.COUNTS)
-    prepared.open_dataset("covid_xray", data_dir=str(folder / "data"), manual_dir=str(folder / "set"))
+    prepared.open_dataset(
+        "covid_xray", data_dir=str(folder / "data"), manual_dir=str(folder / "set")
+    )
     return folder / "data"
 
 
@@ -87,11 +94,15 @@ def alone(data_dir, tmp_path_factory) -> list[dict]:
 
 def assert_same(found: list[dict], expected: list[dict]) -> None:
     for name in ("loss", "gradient_norm", "accuracy"):
-        np.testing.assert_allclose(of_steps(found, name), of_steps(expected, name), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(
+            of_steps(found, name), of_steps(expected, name), rtol=0, atol=1e-9
+        )
     for one, other in zip(found, expected, strict=True):
         assert one.keys() == other.keys() and one["step"] == other["step"]
         if "epoch" in one:  # Evaluation is exact on any layout: every example once.
-            np.testing.assert_allclose(one["validation_loss"], other["validation_loss"], rtol=0, atol=1e-9)
+            np.testing.assert_allclose(
+                one["validation_loss"], other["validation_loss"], rtol=0, atol=1e-9
+            )
 
 
 def test_replicas_see_the_same_examples_views_and_masks_from_any_step_on():
@@ -106,19 +117,36 @@ def test_any_layout_has_the_same_losses_in_float64(layout, alone, data_dir, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first, second", [((1, 1), (1, 4)), ((1, 2), (2, 0)), ((2, 0), (1, 1))],
-                         ids=["1 replica to 4", "2 replicas to 2 workers", "2 workers to 1"])
-def test_a_killed_run_goes_on_with_another_number_of_replicas_or_workers(first, second, alone, data_dir, tmp_path):
+@pytest.mark.parametrize(
+    "first, second",
+    [((1, 1), (1, 4)), ((1, 2), (2, 0)), ((2, 0), (1, 1))],
+    ids=["1 replica to 4", "2 replicas to 2 workers", "2 workers to 1"],
+)
+def test_a_killed_run_goes_on_with_another_number_of_replicas_or_workers(
+    first, second, alone, data_dir, tmp_path
+):
     workdir = tmp_path / "run"
-    chaos.kill_all(chaos.start(workdir, data_dir, first[0], f"--logical_devices={first[1]}", "--precision=float64"),
-                   workdir, chaos.at_step(20))
+    chaos.kill_all(
+        chaos.start(
+            workdir, data_dir, first[0], f"--logical_devices={first[1]}", "--precision=float64"
+        ),
+        workdir,
+        chaos.at_step(20),
+    )
     assert_same(run(workdir, data_dir, *second, "--precision=float64"), alone)
 
 
 @pytest.mark.slow
-def test_the_drift_of_two_workers_in_float32_is_small_and_reported(data_dir, tmp_path, record_property):
-    one, two = (of_steps(run(tmp_path / str(workers), data_dir, workers, 0), "loss") for workers in (1, 2))
+def test_the_drift_of_two_workers_in_float32_is_small_and_reported(
+    data_dir, tmp_path, record_property
+):
+    one, two = (
+        of_steps(run(tmp_path / str(workers), data_dir, workers, 0), "loss") for workers in (1, 2)
+    )
     drift = np.abs(one - two)
     record_property("float32_drift", drift.tolist())
-    print(f"float32 drift: first step {drift[0]:.1e}, median of {len(drift)} {np.median(drift):.1e}, largest {drift.max():.1e}")
+    print(
+        f"float32 drift: first step {drift[0]:.1e}, median of {len(drift)} {np.median(drift):.1e}, "
+        f"largest {drift.max():.1e}"
+    )
     assert drift[0] < 1e-5

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from trainer import radiograph
+from trainer.data import radiograph
 from trainer.errors import UserError
 from trainer.inference.runtime import Model
 
@@ -37,12 +37,16 @@ class Source:
         if isinstance(self.content, Path):
             return self.content
         if self.size > _MOST_IN_ZIP:
-            raise UserError(f"{self.name} is larger than {_MOST_IN_ZIP:,} bytes; unpack it and look what it is.")
+            raise UserError(
+                f"{self.name} is larger than {_MOST_IN_ZIP:,} bytes; unpack it and look what it is."
+            )
         try:
             with zipfile.ZipFile(self.content[0]) as archive:
                 return archive.read(self.content[1])
         except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-            raise UserError(f"{self.name} cannot be unpacked ({error}); unpack it by hand.") from error
+            raise UserError(
+                f"{self.name} cannot be unpacked ({error}); unpack it by hand."
+            ) from error
 
 
 def sources(paths: Iterable[Path]) -> Iterator[Source]:
@@ -53,7 +57,11 @@ def sources(paths: Iterable[Path]) -> Iterator[Source]:
     """
     for path in paths:
         if path.is_dir():
-            for file in sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path))):
+            for file in sorted(
+                file
+                for file in path.rglob("*")
+                if file.is_file() and not _hidden(file.relative_to(path))
+            ):
                 yield from _of_file(file)
         elif path.exists():
             yield from _of_file(path)
@@ -74,13 +82,22 @@ def rows(model: Model, found: Iterable[Source]) -> Iterator[dict[str, str]]:
             continue
         row |= {"verdict": answer.verdict, "label": answer.label, "reason": answer.reason}
         if answer.verdict != "refused":
-            row |= {f"probability_{name}": f"{value:.6f}" for name, value in answer.probabilities.items()}
+            row |= {
+                f"probability_{name}": f"{value:.6f}"
+                for name, value in answer.probabilities.items()
+            }
         yield row
 
 
 def header(model: Model) -> list[str]:
     """The columns: filename, label, verdict (answered, unsure, refused, error), one probability a class, reason."""
-    return ["filename", "label", "verdict", *(f"probability_{name}" for name in model.facts["class_names"]), "reason"]
+    return [
+        "filename",
+        "label",
+        "verdict",
+        *(f"probability_{name}" for name in model.facts["class_names"]),
+        "reason",
+    ]
 
 
 def write(model: Model, answers: Iterable[dict[str, str]], file: IO[str]) -> dict[str, int]:
@@ -100,7 +117,11 @@ def _of_file(path: Path) -> Iterator[Source]:
         yield Source(str(path), path.stat().st_size, path)
         return
     with zipfile.ZipFile(path) as archive:
-        inside = [entry for entry in archive.infolist() if not entry.is_dir() and not _hidden(PurePosixPath(entry.filename))]
+        inside = [
+            entry
+            for entry in archive.infolist()
+            if not entry.is_dir() and not _hidden(PurePosixPath(entry.filename))
+        ]
     for entry in sorted(inside, key=lambda entry: entry.filename):
         yield Source(f"{path}/{entry.filename}", entry.file_size, (path, entry.filename))
 

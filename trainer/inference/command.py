@@ -24,8 +24,19 @@ def predict(workdir: Path, paths: list[Path], output: Path | None, overwrite: bo
     model = runtime.load(workdir)
     found = list(batch.sources(paths))
     if not found:
-        raise UserError(f"{', '.join(map(str, paths))} holds no file; give files, folders or zips of radiographs.")
-    answers = tqdm(batch.rows(model, found), "predicting", len(found), unit=" images", leave=False, delay=2, disable=None)
+        raise UserError(
+            f"{', '.join(map(str, paths))} holds no file; give files, folders or zips of "
+            "radiographs."
+        )
+    answers = tqdm(
+        batch.rows(model, found),
+        "predicting",
+        len(found),
+        unit=" images",
+        leave=False,
+        delay=2,
+        disable=None,
+    )
     if output is None:
         counts = batch.write(model, answers, sys.stdout)
     else:
@@ -33,10 +44,22 @@ def predict(workdir: Path, paths: list[Path], output: Path | None, overwrite: bo
             with open(output, "w" if overwrite else "x", newline="", encoding="utf-8") as file:
                 counts = batch.write(model, answers, file)
         except FileExistsError as error:
-            raise UserError(f"{output} is there already; give another --output, or --overwrite to replace it.") from error
+            raise UserError(
+                f"{output} is there already; give another --output, or --overwrite to replace it."
+            ) from error
         except OSError as error:
-            raise UserError(f"cannot write {output} ({error.strerror}); give another --output.") from error
-    lines = ["SYNTHETIC: this model was trained on drawn images; its answers say nothing about patients."]
+            raise UserError(
+                f"cannot write {output} ({error.strerror}); give another --output."
+            ) from error
+    lines = [
+        "SYNTHETIC: this model was trained on drawn images; its answers say nothing about patients."
+    ]
     said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
-    return "\n".join([*(lines if model.facts["synthetic"] else []),
-                      f"{len(found)} files: {said}" + (f"; table in {output}" if output else "") + ". Not a medical device."])
+    return "\n".join(
+        [
+            *(lines if model.facts["synthetic"] else []),
+            f"{len(found)} files: {said}"
+            + (f"; table in {output}" if output else "")
+            + ". Not a medical device.",
+        ]
+    )

@@ -27,8 +27,12 @@ _OPSET = 18
 
 
 def write(
-    folder: Path, network: keras.Model, facts: dict[str, Any], refusal: dict[str, np.ndarray] | None, wanted: tuple[str, ...],
-    squares: np.ndarray
+    folder: Path,
+    network: keras.Model,
+    facts: dict[str, Any],
+    refusal: dict[str, np.ndarray] | None,
+    wanted: tuple[str, ...],
+    squares: np.ndarray,
 ) -> list[str]:
     """Writes a model in the formats wanted, each with its facts and what it refuses, and compares its answers with Keras's.
 
@@ -46,23 +50,32 @@ def write(
     Raises:
       UserError: a probability differs by more than 1e-4 (nothing is left behind), or a package is missing.
     """
-    expected = np.concatenate([network(square[None].astype(np.float32))["probabilities"].numpy() for square in squares])
+    expected = np.concatenate(
+        [network(square[None].astype(np.float32))["probabilities"].numpy() for square in squares]
+    )
     lines = []
     for name in wanted:
         path = folder / runtime.NAMES[name]
         with tempfile.TemporaryDirectory(dir=folder) as place:
             made = Path(place) / runtime.NAMES[name]
-            {"onnx": _onnx, "litert": _litert, "saved_model": _saved_model}[name](made, network, facts, refusal)
+            {"onnx": _onnx, "litert": _litert, "saved_model": _saved_model}[name](
+                made, network, facts, refusal
+            )
             found = runtime.load(made)
             said = np.concatenate([found.run(square[None])["probabilities"] for square in squares])
             difference = float(np.abs(said - expected).max())
             if difference > MOST_DIFFERENCE:
-                raise UserError(f"the {name} export differs from Keras by {difference:.2g} in a probability, more than "
-                                f"{MOST_DIFFERENCE:g}; use another --format.")
+                raise UserError(
+                    f"the {name} export differs from Keras by {difference:.2g} in a probability, "
+                    f"more than {MOST_DIFFERENCE:g}; use another --format."
+                )
             if path.is_dir():
                 shutil.rmtree(path)
             os.replace(made, path)
-        lines.append(f"{path}: agrees with Keras to {difference:.1g} in every probability, on {len(squares)} images")
+        lines.append(
+            f"{path}: agrees with Keras to {difference:.1g} in every probability, on "
+            f"{len(squares)} images"
+        )
     return lines
 
 
@@ -73,29 +86,41 @@ def _forward(network: keras.Model, batch: int | None):
     return tf.function(lambda image: network(image, training=False), input_signature=signature)
 
 
-def _onnx(path: Path, network: keras.Model, facts: dict[str, Any], refusal: dict[str, np.ndarray] | None) -> None:
+def _onnx(
+    path: Path, network: keras.Model, facts: dict[str, Any], refusal: dict[str, np.ndarray] | None
+) -> None:
     import onnx
     import tf2onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     forward = _forward(network, None)
-    model, _ = tf2onnx.convert.from_function(forward, input_signature=forward.input_signature, opset=_OPSET)
+    model, _ = tf2onnx.convert.from_function(
+        forward, input_signature=forward.input_signature, opset=_OPSET
+    )
     folding.fold_scaling(model)
-    onnx.helper.set_model_props(model, {"facts": json.dumps(facts), "refusal": base64.b64encode(_packed(refusal)).decode()})
+    onnx.helper.set_model_props(
+        model, {"facts": json.dumps(facts), "refusal": base64.b64encode(_packed(refusal)).decode()}
+    )
     onnx.save(model, path)
 
 
-def _litert(path: Path, network: keras.Model, facts: dict[str, Any], refusal: dict[str, np.ndarray] | None) -> None:
+def _litert(
+    path: Path, network: keras.Model, facts: dict[str, Any], refusal: dict[str, np.ndarray] | None
+) -> None:
     with tempfile.TemporaryDirectory() as place:
         _save(Path(place) / "model", network, batch=1)
         converted = tf.lite.TFLiteConverter.from_saved_model(str(Path(place) / "model")).convert()
     path.write_bytes(converted)
-    with zipfile.ZipFile(path, "a") as after:  # As TensorFlow Lite's metadata does: a zip after the model's own bytes.
+    with zipfile.ZipFile(
+        path, "a"
+    ) as after:  # As TensorFlow Lite's metadata does: a zip after the model's own bytes.
         after.writestr("facts.json", json.dumps(facts))
         after.writestr("refusal.npz", _packed(refusal))
 
 
-def _saved_model(path: Path, network: keras.Model, facts: dict[str, Any], refusal: dict[str, np.ndarray] | None) -> None:
+def _saved_model(
+    path: Path, network: keras.Model, facts: dict[str, Any], refusal: dict[str, np.ndarray] | None
+) -> None:
     _save(path, network, batch=None)
     (path / "assets.extra").mkdir()
     (path / "assets.extra" / "facts.json").write_text(json.dumps(facts))

@@ -22,7 +22,11 @@ def fold_scaling(model: Any) -> bool:
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     scaling = _only_user(graph, "image")
-    if scaling is None or scaling.op_type != "Mul" or (factor := _number(constants, scaling)) is None:
+    if (
+        scaling is None
+        or scaling.op_type != "Mul"
+        or (factor := _number(constants, scaling)) is None
+    ):
         return False
     taken, last = [scaling], _only_user(graph, scaling.output[0])
     if last is not None and last.op_type == "Add" and _number(constants, last) == 0.0:
@@ -31,10 +35,17 @@ def fold_scaling(model: Any) -> bool:
     first = last
     while last is not None and last.op_type in ("Reshape", "Transpose", "Squeeze", "Unsqueeze"):
         last = _only_user(graph, last.output[0])
-    if last is None or last.op_type != "Conv" or last.input[1] not in constants or not _alone(graph, last.input[1]):
+    if (
+        last is None
+        or last.op_type != "Conv"
+        or last.input[1] not in constants
+        or not _alone(graph, last.input[1])
+    ):
         return False
     kernel = constants[last.input[1]]
-    kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel) * np.float32(factor), kernel.name))
+    kernel.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(kernel) * np.float32(factor), kernel.name)
+    )
     first.input[list(first.input).index(taken[-1].output[0])] = "image"
     for node in taken:
         graph.node.remove(node)
@@ -46,7 +57,11 @@ def fold_scaling(model: Any) -> bool:
 
 def _only_user(graph: Any, name: str) -> Any | None:
     users = [node for node in graph.node if name in node.input]
-    return users[0] if len(users) == 1 and all(output.name != name for output in graph.output) else None
+    return (
+        users[0]
+        if len(users) == 1 and all(output.name != name for output in graph.output)
+        else None
+    )
 
 
 def _alone(graph: Any, name: str) -> bool:

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from trainer import radiograph
+from trainer.analysis.refusal import Refusal
+from trainer.data import radiograph
 from trainer.errors import UserError
-from trainer.evidence.refusal import Refusal
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # ONNX Runtime reports to its maker unless told not to before it is imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = (
+    "1"  # ONNX Runtime reports to its maker unless told not to before it is imported.
+)
 
 NAMES = {"onnx": "model.onnx", "litert": "model.tflite", "saved_model": "saved_model"}
 _OUTPUTS = ("probabilities", "features", "map")
@@ -68,7 +70,9 @@ class Model:
         """Answers for one prepared square, [side, side] or [side, side, 1] uint8, as `radiograph.standardize` gives it."""
         return self.explain(square, with_map=False)[0]
 
-    def explain(self, square: np.ndarray, with_map: bool = True) -> tuple[Answer, np.ndarray | None]:
+    def explain(
+        self, square: np.ndarray, with_map: bool = True
+    ) -> tuple[Answer, np.ndarray | None]:
         """The same, and the map of evidence for the class named: [side, side] float32, 0 or more."""
         batch = square.reshape(1, *square.shape[:2], 1)
         found = self.run(batch, with_map)
@@ -83,7 +87,9 @@ class Model:
         kind, label = ("refused", "") if reason else ("answered", names[named])
         if not reason and (why := self._unsure(probabilities)):
             kind, reason = "unsure", why
-        return Answer(kind, label, said, reason, score), found["map"][0, :, :, named] if with_map else None
+        return Answer(kind, label, said, reason, score), found["map"][
+            0, :, :, named
+        ] if with_map else None
 
     def _named(self, probabilities: np.ndarray) -> int:
         positive, names = self.facts["positive_class"], self.facts["class_names"]
@@ -95,11 +101,20 @@ class Model:
     def _unsure(self, probabilities: np.ndarray) -> str:
         band = self.facts.get("unsure")
         if band is None:
-            return "" if probabilities.max() >= 0.5 else "no class is more probable than all others together"
+            return (
+                ""
+                if probabilities.max() >= 0.5
+                else "no class is more probable than all others together"
+            )
         probability = probabilities[self.facts["class_names"].index(self.facts["positive_class"])]
-        return "" if not band[0] <= probability < band[1] else (
-            f"the probability lies between {band[0]:.2f} and {band[1]:.2f}, where held-out radiographs were often called "
-            f"wrongly")
+        return (
+            ""
+            if not band[0] <= probability < band[1]
+            else (
+                f"the probability lies between {band[0]:.2f} and {band[1]:.2f}, where held-out "
+                "radiographs were often called wrongly"
+            )
+        )
 
 
 def load(path: Path) -> Model:
@@ -111,16 +126,22 @@ def load(path: Path) -> Model:
     path = path if path.name in NAMES.values() else _in_workdir(path)
     kind = next(name for name, file in NAMES.items() if file == path.name)
     try:
-        return {"onnx": _load_onnx, "litert": _load_litert, "saved_model": _load_saved_model}[kind](path)
+        return {"onnx": _load_onnx, "litert": _load_litert, "saved_model": _load_saved_model}[kind](
+            path
+        )
     except ImportError as error:
-        raise UserError(f"{path} needs the package {error.name}; install it (pip install {error.name}), or export another "
-                        "format with trainer.export.") from error
+        raise UserError(
+            f"{path} needs the package {error.name}; install it (pip install {error.name}), or "
+            "export another format with trainer.export."
+        ) from error
     except Exception as error:  # Each runtime has exceptions of its own for a damaged file.
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} cannot be loaded ({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
-                        f"export it "
-                        "again with trainer.export.") from error
+        raise UserError(
+            f"{path} cannot be loaded "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); export it "
+            "again with trainer.export."
+        ) from error
 
 
 def _in_workdir(workdir: Path) -> Path:
@@ -128,16 +149,24 @@ def _in_workdir(workdir: Path) -> Path:
         if (workdir / "model" / name).exists():
             return workdir / "model" / name
     if (workdir / "model" / "model.keras").exists():
-        raise UserError(f"{workdir} holds no export yet; make one: python -m trainer.export --workdir={workdir}")
-    raise UserError(f"{workdir} holds no finished model; run trainer.main with --workdir={workdir} to its end.")
+        raise UserError(
+            f"{workdir} holds no export yet; make one: python -m trainer.export --workdir={workdir}"
+        )
+    raise UserError(
+        f"{workdir} holds no finished model; run trainer.main with --workdir={workdir} to its end."
+    )
 
 
 def _load_onnx(path: Path) -> Model:
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
-    settings.add_session_config_entry("session.force_spinning_stop", "1")  # Threads spin within an answer only.
-    settings.add_session_config_entry("session.dynamic_block_base", "4")  # Small parts: a busy core holds up few.
+    settings.add_session_config_entry(
+        "session.force_spinning_stop", "1"
+    )  # Threads spin within an answer only.
+    settings.add_session_config_entry(
+        "session.dynamic_block_base", "4"
+    )  # Small parts: a busy core holds up few.
     session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     asked = onnxruntime.RunOptions()
     asked.add_run_config_entry("only_execute_path_to_fetches", "1")
@@ -146,7 +175,11 @@ def _load_onnx(path: Path) -> Model:
 
     def run(batch: np.ndarray, with_map: bool = False) -> dict[str, np.ndarray]:
         wanted = [name for name in order if with_map or name != "map"]
-        return dict(zip(wanted, session.run(wanted, {"image": batch.astype(np.float32)}, asked), strict=True))
+        return dict(
+            zip(
+                wanted, session.run(wanted, {"image": batch.astype(np.float32)}, asked), strict=True
+            )
+        )
 
     return Model(json.loads(stored["facts"]), _unpacked(base64.b64decode(stored["refusal"])), run)
 
@@ -160,7 +193,11 @@ def _load_litert(path: Path) -> Model:
 
     def run(batch: np.ndarray, with_map: bool = False) -> dict[str, np.ndarray]:
         parts = [runner(image=image[None].astype(np.float32)) for image in batch]
-        return {name: np.concatenate([part[name] for part in parts]) for name in _OUTPUTS if with_map or name != "map"}
+        return {
+            name: np.concatenate([part[name] for part in parts])
+            for name in _OUTPUTS
+            if with_map or name != "map"
+        }
 
     return Model(facts, refusal, run)
 

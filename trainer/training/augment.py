@@ -36,9 +36,15 @@ class Limits:
 
     @classmethod
     def from_config(cls, config: TrainConfig) -> "Limits":
-        return cls(shear=math.radians(config.shear), zoom=config.zoom, horizontal_flip=config.horizontal_flip,
-                   shift=config.shift, rotation=math.radians(config.rotation), brightness=config.brightness,
-                   contrast=config.contrast)
+        return cls(
+            shear=math.radians(config.shear),
+            zoom=config.zoom,
+            horizontal_flip=config.horizontal_flip,
+            shift=config.shift,
+            rotation=math.radians(config.rotation),
+            brightness=config.brightness,
+            contrast=config.contrast,
+        )
 
     @property
     def moves(self) -> bool:
@@ -47,7 +53,11 @@ class Limits:
 
 
 def random_views(
-    images: tf.Tensor, seed: tf.Tensor, limits: Limits, first: int = 0, batch_size: int | None = None
+    images: tf.Tensor,
+    seed: tf.Tensor,
+    limits: Limits,
+    first: int = 0,
+    batch_size: int | None = None,
 ) -> tf.Tensor:
     """Draws one random view of each image.
 
@@ -61,11 +71,15 @@ def random_views(
       [batch, side, side, 1] float32 in 0..255; pixels from outside the image repeat its border.
     """
     here = tf.shape(images)[0]
-    draws = tf.random.stateless_uniform([batch_size or here, _DRAWS], seed, -1.0, 1.0)[first:first + here]
+    draws = tf.random.stateless_uniform([batch_size or here, _DRAWS], seed, -1.0, 1.0)[
+        first : first + here
+    ]
     if limits.moves:
         images = resample(images, affine_transforms(draws[:, :7], limits, images.shape[1]))
     images = tf.cast(images, tf.float32)
-    return change_intensity(images, draws[:, 7] * limits.brightness, draws[:, 8] * limits.contrast, limits)
+    return change_intensity(
+        images, draws[:, 7] * limits.brightness, draws[:, 8] * limits.contrast, limits
+    )
 
 
 def affine_transforms(draws: tf.Tensor, limits: Limits, side: int) -> tf.Tensor:
@@ -109,7 +123,10 @@ def resample(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
       [batch, height, width, 1] float32.
     """
     count, height, width, _ = tf.unstack(tf.shape(images))
-    x, y = tf.range(width, dtype=tf.float32)[None, None, :], tf.range(height, dtype=tf.float32)[None, :, None]
+    x, y = (
+        tf.range(width, dtype=tf.float32)[None, None, :],
+        tf.range(height, dtype=tf.float32)[None, :, None],
+    )
     t = transforms[:, :, None, None]
     at_x, at_y = t[:, 0] * x + t[:, 1] * y + t[:, 2], t[:, 3] * x + t[:, 4] * y + t[:, 5]
     left, top = tf.floor(at_x), tf.floor(at_y)
@@ -126,7 +143,9 @@ def resample(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
     return ((1.0 - from_top) * upper + from_top * lower)[..., None]
 
 
-def change_intensity(images: tf.Tensor, brightness: tf.Tensor, contrast: tf.Tensor, limits: Limits) -> tf.Tensor:
+def change_intensity(
+    images: tf.Tensor, brightness: tf.Tensor, contrast: tf.Tensor, limits: Limits
+) -> tf.Tensor:
     """Scales deviations from each image's mean by 1 + contrast and adds 255 x brightness; clips to 0..255.
 
     Args:

@@ -33,8 +33,14 @@ class Checkpoints:
         reading variables that are synchronised on reading takes all of them, and throw away what they wrote.
     """
 
-    def __init__(self, folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, kept: int = 3,
-                 writes: bool = True):
+    def __init__(
+        self,
+        folder: Path,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        kept: int = 3,
+        writes: bool = True,
+    ):
         self._folder, self._kept, self._writes = folder, kept, writes
         self._state = tf.train.Checkpoint(model=model, optimizer=optimizer)
         self._weights = tf.train.Checkpoint(model=model)
@@ -51,7 +57,11 @@ class Checkpoints:
             if _intact(self._folder, _name("step", step)):
                 self._state.restore(str(self._folder / _name("step", step))).expect_partial()
                 return step
-            print(f"{self._folder / _name('step', step)} is damaged and passed over", file=sys.stderr, flush=True)
+            print(
+                f"{self._folder / _name('step', step)} is damaged and passed over",
+                file=sys.stderr,
+                flush=True,
+            )
         return None
 
     def save(self, step: int) -> None:
@@ -62,7 +72,7 @@ class Checkpoints:
         """
         self._write(self._state, _name("step", step))
         if self._writes:
-            for old in sealed_steps(self._folder, "step")[:-self._kept]:
+            for old in sealed_steps(self._folder, "step")[: -self._kept]:
                 _remove(self._folder, _name("step", old))
             best = [old for old in sealed_steps(self._folder, "best") if old <= step]
             for old in best[:-1]:
@@ -86,7 +96,9 @@ class Checkpoints:
           UserError: they are damaged.
         """
         if not _intact(self._folder, _name("best", step)):
-            raise UserError(f"{self._folder / _name('best', step)} is damaged; train again in a new --workdir.")
+            raise UserError(
+                f"{self._folder / _name('best', step)} is damaged; train again in a new --workdir."
+            )
         self._weights.read(str(self._folder / _name("best", step))).expect_partial()
 
     def _write(self, state: tf.train.Checkpoint, name: str) -> None:
@@ -102,13 +114,18 @@ class Checkpoints:
             _seal(self._folder, name)
         except (OSError, tf.errors.OpError) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise UserError(f"the checkpoint {self._folder / name} cannot be written ({reason}); make room and give the same "
-                            "command again: the run goes on from the one before.") from error
+            raise UserError(
+                f"the checkpoint {self._folder / name} cannot be written ({reason}); make room and "
+                "give the same command again: the run goes on from the one before."
+            ) from error
 
 
 def sealed_steps(folder: Path, kind: str) -> list[int]:
     """The steps of the checkpoints of a kind (step, best) that were written to their end, rising."""
-    return sorted(int(path.name.removeprefix(f"{kind}-").removesuffix(_SEAL)) for path in folder.glob(f"{kind}-*{_SEAL}"))
+    return sorted(
+        int(path.name.removeprefix(f"{kind}-").removesuffix(_SEAL))
+        for path in folder.glob(f"{kind}-*{_SEAL}")
+    )
 
 
 def weights_sha256(model: keras.Model) -> str:

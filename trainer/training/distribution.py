@@ -20,8 +20,10 @@ from trainer.errors import UserError
 
 _JOBS = ("chief", "worker")
 _HEARTBEAT = 10  # Seconds between TensorFlow's checks of the other workers; its own 30 take up to a minute to end a run.
-_EXAMPLE = ('TF_CONFIG=\'{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, '
-            '"task": {"type": "worker", "index": 0}}\'')
+_EXAMPLE = (
+    'TF_CONFIG=\'{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, '
+    '"task": {"type": "worker", "index": 0}}\''
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +44,12 @@ class Workers:
     def of(cls, strategy: tf.distribute.Strategy) -> "Workers":
         """The workers of a strategy: those of its cluster, or this process alone."""
         resolver = getattr(strategy, "cluster_resolver", None)
-        tasks = _tasks(resolver.cluster_spec().as_dict()) if isinstance(
-            strategy, tf.distribute.MultiWorkerMirroredStrategy) and resolver is not None else []
+        tasks = (
+            _tasks(resolver.cluster_spec().as_dict())
+            if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+            and resolver is not None
+            else []
+        )
         if len(tasks) < 2:
             return cls(strategy)
         return cls(strategy, tasks.index((resolver.task_type, resolver.task_id)), len(tasks))
@@ -69,7 +75,11 @@ class Workers:
         self.any(False)
 
     def _sum(self, value: float) -> float:
-        found = self.strategy.run(lambda: tf.distribute.get_replica_context().all_reduce("sum", tf.constant(value, tf.float64)))
+        found = self.strategy.run(
+            lambda: tf.distribute.get_replica_context().all_reduce(
+                "sum", tf.constant(value, tf.float64)
+            )
+        )
         local = self.strategy.num_replicas_in_sync // self.count
         return float(self.strategy.experimental_local_results(found)[0]) / local
 
@@ -98,8 +108,12 @@ class Workers:
 
 def lost(why: str) -> None:
     """Says that another worker cannot be reached, and ends this process at once, with status 1."""
-    print(f"error: another worker is lost or cannot be reached ({why}); when it is back, give the same command on every "
-          "worker: the run goes on from its last checkpoint.", file=sys.stderr, flush=True)
+    print(
+        f"error: another worker is lost or cannot be reached ({why}); when it is back, give the "
+        "same command on every worker: the run goes on from its last checkpoint.",
+        file=sys.stderr,
+        flush=True,
+    )
     sys.stdout.flush()
     os._exit(1)
 
@@ -113,11 +127,18 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
     """
     if config.logical_devices:
         _split_cpu(config.logical_devices)
-    strategy = {"mirrored": _mirrored, "one_device": _one_device, "multi_worker": _multi_worker, "tpu": _tpu}[config.strategy]()
+    strategy = {
+        "mirrored": _mirrored,
+        "one_device": _one_device,
+        "multi_worker": _multi_worker,
+        "tpu": _tpu,
+    }[config.strategy]()
     replicas = strategy.num_replicas_in_sync
     if config.batch_size % replicas:
-        raise UserError(f"--batch_size={config.batch_size} does not divide among {replicas} replicas; use a multiple of "
-                        f"{replicas}.")
+        raise UserError(
+            f"--batch_size={config.batch_size} does not divide among {replicas} replicas; use a "
+            f"multiple of {replicas}."
+        )
     return strategy
 
 
@@ -154,12 +175,17 @@ def deal(workers: Workers, batches: tf.data.Dataset, batch_size: int) -> Ahead:
     dealt = batches if local == 1 else batches.rebatch(per_replica, drop_remainder=True)
     # Without end: workers that might come to one would ask one another before each step.
     endless = dealt.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-    return Ahead(workers.strategy.distribute_datasets_from_function(lambda _: endless.prefetch(2 * local)))
+    return Ahead(
+        workers.strategy.distribute_datasets_from_function(lambda _: endless.prefetch(2 * local))
+    )
 
 
 def _devices() -> list[str]:
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
-    return [device.name.removeprefix("/physical_device:") for device in tf.config.list_logical_devices(kind)]
+    return [
+        device.name.removeprefix("/physical_device:")
+        for device in tf.config.list_logical_devices(kind)
+    ]
 
 
 def _mirrored() -> tf.distribute.Strategy:
@@ -177,8 +203,10 @@ def _multi_worker() -> tf.distribute.Strategy:
         strategy.extended._check_health_interval = _HEARTBEAT
         return strategy
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
-        raise UserError(f"the workers named in TF_CONFIG could not be joined ({str(error).splitlines()[0]}); start this "
-                        "command on each of them, in a new process.") from error
+        raise UserError(
+            f"the workers named in TF_CONFIG could not be joined ({str(error).splitlines()[0]}); "
+            "start this command on each of them, in a new process."
+        ) from error
 
 
 def _tpu() -> tf.distribute.Strategy:
@@ -189,24 +217,33 @@ def _tpu() -> tf.distribute.Strategy:
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise UserError(f"no TPU can be reached ({str(error).splitlines()[0]}); set TPU_NAME, or use "
-                        "--strategy=mirrored.") from error
+        raise UserError(
+            f"no TPU can be reached ({str(error).splitlines()[0]}); set TPU_NAME, or use "
+            "--strategy=mirrored."
+        ) from error
 
 
 def _check_cluster(text: str) -> None:
     if not text:
-        raise UserError(f"--strategy=multi_worker reads the workers from TF_CONFIG, which is not set; for example {_EXAMPLE}")
+        raise UserError(
+            "--strategy=multi_worker reads the workers from TF_CONFIG, which is not set; for "
+            f"example {_EXAMPLE}"
+        )
     try:
         found = json.loads(text)
         tasks = _tasks(found["cluster"])
         own = found["task"]["type"], int(found["task"]["index"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"TF_CONFIG is not what TensorFlow expects ({type(error).__name__}: {error}); for example "
-                        f"{_EXAMPLE}") from error
+        raise UserError(
+            f"TF_CONFIG is not what TensorFlow expects ({type(error).__name__}: {error}); for "
+            f"example {_EXAMPLE}"
+        ) from error
     if own not in tasks:
         known = ", ".join(f"{job} {number}" for job, number in tasks)
-        raise UserError(f"TF_CONFIG calls this process {own[0]} {own[1]}, which is not among {known}; chief and worker are the "
-                        "jobs that train.")
+        raise UserError(
+            f"TF_CONFIG calls this process {own[0]} {own[1]}, which is not among {known}; chief "
+            "and worker are the jobs that train."
+        )
 
 
 def _tasks(cluster: dict) -> list[tuple[str, int]]:
@@ -217,9 +254,13 @@ def _tasks(cluster: dict) -> list[tuple[str, int]]:
 def _split_cpu(count: int) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     try:
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * count)
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * count
+        )
         # Each device a share of the cores: if each split its operations over all, they would wait for one another's parts.
         tf.config.threading.set_intra_op_parallelism_threads(max(1, (os.cpu_count() or 1) // count))
     except RuntimeError as error:
         if len(tf.config.list_logical_devices("CPU")) != count:
-            raise UserError("--logical_devices must be set before TensorFlow starts; use a new process.") from error
+            raise UserError(
+                "--logical_devices must be set before TensorFlow starts; use a new process."
+            ) from error

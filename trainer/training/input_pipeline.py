@@ -15,7 +15,9 @@ from trainer.training import augment, large_sets
 
 _ORDER, _VIEWS, _NOISE, _RECORDS = range(4)
 _ALIGNED = 64  # Bytes.
-_AS_IT_IS = tf.autograph.experimental.do_not_convert  # No control flow hangs on a tensor, and looking for it takes a second.
+_AS_IT_IS = (
+    tf.autograph.experimental.do_not_convert
+)  # No control flow hangs on a tensor, and looking for it takes a second.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,11 @@ class Examples:
 
     def take(self, indices: np.ndarray) -> "Examples":
         """The examples at `indices` ([m] int), in that order; they stay where they lie."""
-        images = _rows(self.images, indices) if isinstance(self.images, np.ndarray) else self.images.part(indices)
+        images = (
+            _rows(self.images, indices)
+            if isinstance(self.images, np.ndarray)
+            else self.images.part(indices)
+        )
         return Examples(images, self.labels[indices], self.groups[indices], self.filenames[indices])
 
     def with_groups(self, groups: np.ndarray) -> "Examples":
@@ -61,14 +67,18 @@ def load(builder, split: str, side: int, cache: str = "memory") -> Examples:
     found = Examples(np.zeros(0), index.labels, index.groups, index.filenames)
     if cache == "none":
         rows = np.arange(len(found))
-        return dataclasses.replace(found, images=large_sets.RecordImages(builder, split, side, index.shard_lengths, rows))
+        return dataclasses.replace(
+            found, images=large_sets.RecordImages(builder, split, side, index.shard_lengths, rows)
+        )
     order = np.argsort(index.filenames, kind="stable")
     if cache == "disk":
-        return dataclasses.replace(found, images=large_sets.on_disk(builder, split, side)).take(order)
+        return dataclasses.replace(found, images=large_sets.on_disk(builder, split, side)).take(
+            order
+        )
     rank = np.argsort(order)
     images, done = _empty((len(found), side, side, 1)), 0
     for part in large_sets.squares(builder, split, side):
-        images[rank[done:done + len(part)]] = part
+        images[rank[done : done + len(part)]] = part
         done += len(part)
     return Examples(images, index.labels[order], index.groups[order], index.filenames[order])
 
@@ -89,11 +99,15 @@ def order_of(examples: int, batch_size: int, seed: int, first_step: int) -> tf.d
 
     @_AS_IT_IS
     def permutation(epoch: tf.Tensor) -> tf.data.Dataset:
-        shuffled = tf.random.experimental.stateless_shuffle(tf.range(examples), _stream(seed, _ORDER, epoch))
+        shuffled = tf.random.experimental.stateless_shuffle(
+            tf.range(examples), _stream(seed, _ORDER, epoch)
+        )
         return tf.data.Dataset.from_tensor_slices(shuffled)
 
     epochs = tf.data.Dataset.range(first // examples, 2**31 - 1)
-    return epochs.flat_map(permutation).skip(first % examples).batch(batch_size, drop_remainder=True)
+    return (
+        epochs.flat_map(permutation).skip(first % examples).batch(batch_size, drop_remainder=True)
+    )
 
 
 def indices_at(examples: Examples, batch_size: int, seed: int, step: int) -> np.ndarray:
@@ -102,7 +116,12 @@ def indices_at(examples: Examples, batch_size: int, seed: int, step: int) -> np.
 
 
 def training_batches(
-    examples: Examples, limits: augment.Limits, batch_size: int, seed: int, first_step: int = 0, worker: int = 0,
+    examples: Examples,
+    limits: augment.Limits,
+    batch_size: int,
+    seed: int,
+    first_step: int = 0,
+    worker: int = 0,
     workers: int = 1,
 ) -> tf.data.Dataset:
     """Yields the augmented global batches of a run from `first_step` on, without end; or one worker's slice of each.
@@ -125,18 +144,37 @@ def training_batches(
 
     @_AS_IT_IS
     def batch_at(step: tf.Tensor, chosen: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
-        mine = tuple(part[start:start + own] for part in chosen)
+        mine = tuple(part[start : start + own] for part in chosen)
         places = step * batch_size + start + tf.range(own, dtype=tf.int64)
-        return batch_of(squares(*mine), tf.gather(labels, mine[0]), mine[0], limits, seed, step, places, start, batch_size)
+        return batch_of(
+            squares(*mine),
+            tf.gather(labels, mine[0]),
+            mine[0],
+            limits,
+            seed,
+            step,
+            places,
+            start,
+            batch_size,
+        )
 
     order = _choices(examples.images, batch_size, seed, first_step)
     steps = tf.data.Dataset.range(first_step, 2**31 - 1)
-    return tf.data.Dataset.zip(steps, order).map(batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return tf.data.Dataset.zip(steps, order).map(
+        batch_at, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
 
 
 def batch_of(
-    squares: tf.Tensor, labels: tf.Tensor, index: tf.Tensor, limits: augment.Limits, seed: int, step: tf.Tensor,
-    places: tf.Tensor, first: int = 0, batch_size: int | None = None
+    squares: tf.Tensor,
+    labels: tf.Tensor,
+    index: tf.Tensor,
+    limits: augment.Limits,
+    seed: int,
+    step: tf.Tensor,
+    places: tf.Tensor,
+    first: int = 0,
+    batch_size: int | None = None,
 ) -> dict[str, tf.Tensor]:
     """One batch, or a slice of it, as `training_batches` describes it.
 
@@ -148,8 +186,14 @@ def batch_of(
       places: [batch] int64, what the noise follows from; no other image of the run has the same.
       first, batch_size: the slice starts there in a batch of that size; by default it is the whole.
     """
-    return {"image": augment.random_views(squares, _stream(seed, _VIEWS, step), limits, first, batch_size), "label": labels,
-            "index": index, "noise_seed": _stream(seed, _NOISE, places)}
+    return {
+        "image": augment.random_views(
+            squares, _stream(seed, _VIEWS, step), limits, first, batch_size
+        ),
+        "label": labels,
+        "index": index,
+        "noise_seed": _stream(seed, _NOISE, places),
+    }
 
 
 def record_stream(seed: int, purpose: int, counter: tf.Tensor) -> tf.Tensor:
@@ -160,7 +204,9 @@ def record_stream(seed: int, purpose: int, counter: tf.Tensor) -> tf.Tensor:
 def _choices(images, batch_size: int, seed: int, first_step: int) -> tf.data.Dataset:
     """Yields what each global batch is made of: (index [batch_size] int32,), with records left where they lie also these."""
     if isinstance(images, large_sets.RecordImages):
-        records = images.shuffled(lambda *wanted: record_stream(seed, *wanted), first_step * batch_size)
+        records = images.shuffled(
+            lambda *wanted: record_stream(seed, *wanted), first_step * batch_size
+        )
         return records.batch(batch_size, drop_remainder=True)
     return order_of(len(images), batch_size, seed, first_step).map(lambda index: (index,))
 
@@ -173,8 +219,9 @@ def _reader(images) -> Callable[..., tf.Tensor]:
         held = _tensor(images)
         return lambda index: tf.gather(held, index)
     shape = images.shape[1:]
-    return lambda index: tf.ensure_shape(tf.numpy_function(images.__getitem__, [index], tf.uint8, stateful=False),
-                                         [None, *shape])
+    return lambda index: tf.ensure_shape(
+        tf.numpy_function(images.__getitem__, [index], tf.uint8, stateful=False), [None, *shape]
+    )
 
 
 def _empty(shape: tuple[int, ...]) -> np.ndarray:
@@ -182,26 +229,36 @@ def _empty(shape: tuple[int, ...]) -> np.ndarray:
     size = math.prod(shape)
     raw = np.empty(size + _ALIGNED, np.uint8)
     start = -raw.ctypes.data % _ALIGNED
-    return raw[start:start + size].reshape(shape)
+    return raw[start : start + size].reshape(shape)
 
 
 def _rows(images: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """images[indices], in such a place."""
     rows = np.arange(len(images))[indices]
-    return np.take(images, rows, axis=0, out=_empty((len(rows), *images.shape[1:])), mode="clip")  # "raise" fills a copy.
+    return np.take(
+        images, rows, axis=0, out=_empty((len(rows), *images.shape[1:])), mode="clip"
+    )  # "raise" fills a copy.
 
 
 def _tensor(images: np.ndarray) -> tf.Tensor:
     """The same values; in the same memory, which must not be written to any more, where it is such a place."""
-    there = images.ctypes.data % _ALIGNED == 0 and images.flags.c_contiguous and images.flags.writeable and images.size
+    there = (
+        images.ctypes.data % _ALIGNED == 0
+        and images.flags.c_contiguous
+        and images.flags.writeable
+        and images.size
+    )
     # What is not aligned, from_dlpack does not copy: it ends the process.
     return tf.experimental.dlpack.from_dlpack(images.__dlpack__()) if there else tf.constant(images)
 
 
 def evaluation_batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
     """Yields each image once, in order: (batch [batch_size, side, side, 1] float32 padded with zeros, how many are real)."""
-    parts = (images.batches(batch_size) if isinstance(images, large_sets.RecordImages) else
-             (images[start:start + batch_size] for start in range(0, len(images), batch_size)))
+    parts = (
+        images.batches(batch_size)
+        if isinstance(images, large_sets.RecordImages)
+        else (images[start : start + batch_size] for start in range(0, len(images), batch_size))
+    )
     for part in parts:
         padding = np.zeros((batch_size - len(part), *images.shape[1:]), images.dtype)
         yield np.concatenate([part, padding]).astype(np.float32), len(part)
@@ -210,4 +267,6 @@ def evaluation_batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np
 def _stream(seed: int, purpose: int, counter: tf.Tensor) -> tf.Tensor:
     """Seeds for stateless operations, [..., 2] int64 for a counter of shape [...]; different purposes never share one."""
     counter = tf.cast(counter, tf.int64)
-    return tf.stack([tf.fill(tf.shape(counter), tf.constant(seed * 4 + purpose, tf.int64)), counter], axis=-1)
+    return tf.stack(
+        [tf.fill(tf.shape(counter), tf.constant(seed * 4 + purpose, tf.int64)), counter], axis=-1
+    )

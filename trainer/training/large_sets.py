@@ -17,7 +17,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from trainer import prepared, workdir
+from trainer import workdir
+from trainer.data import prepared
 from trainer.errors import UserError
 from trainer.training import layers
 from trainer.workdir import Workdir
@@ -51,15 +52,28 @@ def index_of(builder: Any, split: str) -> Index:
     rows = _in_order(builder, split, wanted).batch(1024).as_numpy_iterator()
     total = builder.info.splits[split].num_examples
     filenames, groups, labels = [], [], []
-    with prepared.reading(builder, split), tqdm(total=total, desc=f"reading the index of {split}", unit=" images", leave=False,
-                                                delay=2, disable=None) as bar:
+    with (
+        prepared.reading(builder, split),
+        tqdm(
+            total=total,
+            desc=f"reading the index of {split}",
+            unit=" images",
+            leave=False,
+            delay=2,
+            disable=None,
+        ) as bar,
+    ):
         for part in rows:
             filenames.append(np.char.decode(part["filename"].astype("S"), "utf-8"))
             groups.append(np.char.decode(part["group"].astype("S"), "utf-8"))
             labels.append(part["label"].astype(np.int32))
             bar.update(len(labels[-1]))
-    return Index(np.concatenate(filenames), np.concatenate(groups), np.concatenate(labels),
-                 tuple(builder.info.splits[split].shard_lengths))
+    return Index(
+        np.concatenate(filenames),
+        np.concatenate(groups),
+        np.concatenate(labels),
+        tuple(builder.info.splits[split].shard_lengths),
+    )
 
 
 def choose(count: int, side: int, folder: Path) -> tuple[str, str]:
@@ -74,9 +88,15 @@ def choose(count: int, side: int, folder: Path) -> tuple[str, str]:
     if size <= _OF_MEMORY * memory:
         return "memory", f"{said} and are kept in memory"
     if size <= _OF_DISK * disk and hasattr(os, "pread"):
-        return "disk", f"{said}, of {memory / 1e9:.1f} GB of memory that are free, and are kept in a file in {folder}"
-    return "none", (f"{said}, too much for memory ({memory / 1e9:.1f} GB free) and disk ({disk / 1e9:.1f} GB free in "
-                    f"{folder}), and are read from their records each time")
+        return (
+            "disk",
+            f"{said}, of {memory / 1e9:.1f} GB of memory that are free, and are kept in a file in "
+            f"{folder}",
+        )
+    return "none", (
+        f"{said}, too much for memory ({memory / 1e9:.1f} GB free) and disk ({disk / 1e9:.1f} GB "
+        f"free in {folder}), and are read from their records each time"
+    )
 
 
 def settle(work: Workdir, wanted: str, count: int, side: int, folder: Path) -> tuple[str, str]:
@@ -93,14 +113,23 @@ def settle(work: Workdir, wanted: str, count: int, side: int, folder: Path) -> t
     Raises:
       UserError: the run was started with the other order.
     """
-    chosen, line = choose(count, side, folder) if wanted == "auto" else (wanted, f"images are kept: {wanted}, as asked")
+    chosen, line = (
+        choose(count, side, folder)
+        if wanted == "auto"
+        else (wanted, f"images are kept: {wanted}, as asked")
+    )
     note = work.path / "cache.json"
     before = workdir.read_json(note)["cache"] if note.exists() else chosen
     if (before == "none") != (chosen == "none"):
         if wanted != "auto":
-            raise UserError(f"{work.path} was started with --cache={before}, whose order differs; give the same, or another "
-                            "--workdir.")
-        chosen, line = ("none" if before == "none" else "disk"), f"images are kept as the run was started: {before}"
+            raise UserError(
+                f"{work.path} was started with --cache={before}, whose order differs; give the "
+                "same, or another --workdir."
+            )
+        chosen, line = (
+            ("none" if before == "none" else "disk"),
+            f"images are kept as the run was started: {before}",
+        )
     if work.writes and not note.exists():
         workdir.write_json(note, {"cache": chosen})
     return chosen, line
@@ -109,7 +138,9 @@ def settle(work: Workdir, wanted: str, count: int, side: int, folder: Path) -> t
 def _free_memory() -> float:
     try:
         with open("/proc/meminfo") as file:
-            return 1024.0 * next(int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+            return 1024.0 * next(
+                int(line.split()[1]) for line in file if line.startswith("MemAvailable")
+            )
     except (OSError, StopIteration, ValueError):
         return 4e9  # Not Linux: small enough for any machine this runs on.
 
@@ -118,8 +149,12 @@ def squares(builder: Any, split: str, side: int) -> Iterator[np.ndarray]:
     """The images of a split in the order of its records, resampled: [up to 16, side, side, 1] uint8 at a time."""
     wanted = tfds.decode.PartialDecoding({"image": True})
     total = builder.info.splits[split].num_examples
-    with prepared.reading(builder, split), tqdm(total=total, desc=f"reading {split}", unit=" images", leave=False, delay=2,
-                                                disable=None) as bar:
+    with (
+        prepared.reading(builder, split),
+        tqdm(
+            total=total, desc=f"reading {split}", unit=" images", leave=False, delay=2, disable=None
+        ) as bar,
+    ):
         for part in _in_order(builder, split, wanted).batch(_CHUNK).as_numpy_iterator():
             yield layers.resample_images(part["image"], side)
             bar.update(len(part["image"]))
@@ -138,7 +173,9 @@ class DiskImages:
 
     def __init__(self, path: Path, side: int, rows: np.ndarray):
         self._path, self._side, self._rows = path, side, rows
-        self._file = os.open(path, os.O_RDONLY)  # pread, not a map: pages of a map count as memory of the process.
+        self._file = os.open(
+            path, os.O_RDONLY
+        )  # pread, not a map: pages of a map count as memory of the process.
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -192,10 +229,20 @@ class RecordImages:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, builder: Any, split: str, side: int, shard_lengths: tuple[int, ...], rows: np.ndarray):
-        self._builder, self._split, self._side, self._lengths, self._rows = builder, split, side, shard_lengths, rows
+    def __init__(
+        self, builder: Any, split: str, side: int, shard_lengths: tuple[int, ...], rows: np.ndarray
+    ):
+        self._builder, self._split, self._side, self._lengths, self._rows = (
+            builder,
+            split,
+            side,
+            shard_lengths,
+            rows,
+        )
         self._files = [str(path) for path in builder.info.splits[split].filepaths]
-        self._place = np.full(sum(shard_lengths), -1, np.int32)  # Of each record among these, or -1.
+        self._place = np.full(
+            sum(shard_lengths), -1, np.int32
+        )  # Of each record among these, or -1.
         self._place[rows] = np.arange(len(rows))
 
     def __len__(self) -> int:
@@ -218,26 +265,45 @@ class RecordImages:
 
     def part(self, indices: np.ndarray) -> "RecordImages":
         """Those at `indices`, which must rise, still in their records."""
-        return RecordImages(self._builder, self._split, self._side, self._lengths, self._rows[indices])
+        return RecordImages(
+            self._builder, self._split, self._side, self._lengths, self._rows[indices]
+        )
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
         """All of them in order, [up to size, side, side, 1] uint8 at a time."""
-        records = tf.data.Dataset.range(len(self._files)).flat_map(self._shard).map(lambda place, record: record)
-        squares = records.batch(size).map(self.decoded, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+        records = (
+            tf.data.Dataset.range(len(self._files))
+            .flat_map(self._shard)
+            .map(lambda place, record: record)
+        )
+        squares = (
+            records.batch(size).map(self.decoded, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+        )
         with prepared.reading(self._builder, self._split):
             for batch in squares.as_numpy_iterator():
                 yield batch.astype(np.uint8)
 
     def decoded(self, records: tf.Tensor) -> tf.Tensor:
         """[n] serialised examples → [n, side, side, 1] float32, whole numbers in 0..255."""
-        pictures = tf.io.parse_example(records, {"image": tf.io.FixedLenFeature([], tf.string)})["image"]
+        pictures = tf.io.parse_example(records, {"image": tf.io.FixedLenFeature([], tf.string)})[
+            "image"
+        ]
         shape = self._builder.info.features["image"].shape
-        images = tf.map_fn(lambda data: tf.ensure_shape(tf.io.decode_png(data, 1), shape), pictures,
-                           fn_output_signature=tf.TensorSpec(shape, tf.uint8))
+        images = tf.map_fn(
+            lambda data: tf.ensure_shape(tf.io.decode_png(data, 1), shape),
+            pictures,
+            fn_output_signature=tf.TensorSpec(shape, tf.uint8),
+        )
         fits = shape[0] == self._side
-        return tf.cast(images, tf.float32) if fits else layers.Resample(self._side, dtype="float32")(images)
+        return (
+            tf.cast(images, tf.float32)
+            if fits
+            else layers.Resample(self._side, dtype="float32")(images)
+        )
 
-    def shuffled(self, seed_of: Callable[[int, tf.Tensor], tf.Tensor], first: int) -> tf.data.Dataset:
+    def shuffled(
+        self, seed_of: Callable[[int, tf.Tensor], tf.Tensor], first: int
+    ) -> tf.data.Dataset:
         """Yields (place among these [] int32, serialised example), epoch after epoch without end, from the example `first` on.
 
         Args:
@@ -246,13 +312,21 @@ class RecordImages:
         """
         epoch, passed = divmod(first, len(self))
         window, within = divmod(passed, WINDOW)
-        counts = np.array([(self._place[end - length:end] >= 0).sum() for end, length in
-                           zip(np.cumsum(self._lengths), self._lengths, strict=True)])
+        counts = np.array(
+            [
+                (self._place[end - length : end] >= 0).sum()
+                for end, length in zip(np.cumsum(self._lengths), self._lengths, strict=True)
+            ]
+        )
         ends = np.cumsum(counts[self._order(seed_of, tf.constant(epoch, tf.int64)).numpy()])
         shard = int(np.searchsorted(ends, window * WINDOW, side="right"))
         left_out = window * WINDOW - int(ends[shard - 1] if shard else 0)
-        entered = self._epoch(seed_of, tf.constant(epoch, tf.int64), shard, left_out, window).skip(within)
-        rest = tf.data.Dataset.range(epoch + 1, 2**31 - 1).flat_map(lambda later: self._epoch(seed_of, later, 0, 0, 0))
+        entered = self._epoch(seed_of, tf.constant(epoch, tf.int64), shard, left_out, window).skip(
+            within
+        )
+        rest = tf.data.Dataset.range(epoch + 1, 2**31 - 1).flat_map(
+            lambda later: self._epoch(seed_of, later, 0, 0, 0)
+        )
         return entered.concatenate(rest)
 
     def shard_at(
@@ -263,9 +337,13 @@ class RecordImages:
         return epoch, self._shard(self._order(seed_of, epoch)[number % len(self._files)])
 
     def _order(self, seed_of: Callable, epoch: tf.Tensor) -> tf.Tensor:
-        return tf.random.experimental.stateless_shuffle(tf.range(len(self._files), dtype=tf.int64), seed_of(_SHARDS, epoch))
+        return tf.random.experimental.stateless_shuffle(
+            tf.range(len(self._files), dtype=tf.int64), seed_of(_SHARDS, epoch)
+        )
 
-    def _epoch(self, seed_of: Callable, epoch: tf.Tensor, shard: int, left_out: int, window: int) -> tf.data.Dataset:
+    def _epoch(
+        self, seed_of: Callable, epoch: tf.Tensor, shard: int, left_out: int, window: int
+    ) -> tf.data.Dataset:
         """One epoch, entered at a shard of its order, less the first of its examples, of which a window begins."""
         order = self._order(seed_of, epoch)[shard:]
         examples = tf.data.Dataset.from_tensor_slices(order).flat_map(self._shard).skip(left_out)
@@ -273,7 +351,9 @@ class RecordImages:
         def mixed(number: tf.Tensor, part: tuple[tf.Tensor, tf.Tensor]) -> tf.data.Dataset:
             seed = seed_of(_WITHIN, epoch * 2**24 + number)
             within = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(part[0])[0]), seed)
-            return tf.data.Dataset.from_tensor_slices(tuple(tf.gather(values, within) for values in part))
+            return tf.data.Dataset.from_tensor_slices(
+                tuple(tf.gather(values, within) for values in part)
+            )
 
         return examples.batch(WINDOW).enumerate(window).flat_map(mixed)
 
@@ -281,7 +361,7 @@ class RecordImages:
         """(place among these, serialised example) of a shard's records that are among these."""
         start = tf.constant(np.cumsum([0, *self._lengths[:-1]]), tf.int64)[number]
         places, length = tf.constant(self._place), tf.constant(self._lengths, tf.int64)[number]
-        own = tf.data.Dataset.from_tensor_slices(places[start:start + length])
+        own = tf.data.Dataset.from_tensor_slices(places[start : start + length])
         records = tf.data.TFRecordDataset(tf.constant(self._files)[number], buffer_size=2**20)
         return tf.data.Dataset.zip(own, records).filter(lambda place, _: place >= 0)
 
@@ -289,5 +369,9 @@ class RecordImages:
 def _in_order(builder: Any, split: str, wanted: tfds.decode.PartialDecoding) -> tf.data.Dataset:
     """The records of a split, one shard after another."""
     # On all cores at once: by itself tf.data begins with one, and a small set is read before it takes more.
-    settings = tfds.ReadConfig(interleave_cycle_length=1, add_tfds_id=False, num_parallel_calls_for_decode=os.cpu_count())
-    return builder.as_dataset(split=split, decoders=wanted, shuffle_files=False, read_config=settings)
+    settings = tfds.ReadConfig(
+        interleave_cycle_length=1, add_tfds_id=False, num_parallel_calls_for_decode=os.cpu_count()
+    )
+    return builder.as_dataset(
+        split=split, decoders=wanted, shuffle_files=False, read_config=settings
+    )

@@ -9,7 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-_EXAMPLE_SEEDS: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar("example_seeds", default=None)
+_EXAMPLE_SEEDS: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVar(
+    "example_seeds", default=None
+)
 
 
 @contextlib.contextmanager
@@ -34,9 +36,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
         context = tf.distribute.get_replica_context()
         if mask is not None or context is None:
             return super()._moments(inputs, mask)
-        sums = [tf.reduce_sum(values, self._reduction_axes) for values in (inputs, tf.square(inputs))]
+        sums = [
+            tf.reduce_sum(values, self._reduction_axes) for values in (inputs, tf.square(inputs))
+        ]
         total, of_squares = context.all_reduce("sum", sums)
-        count = tf.cast(tf.size(inputs) // inputs.shape[-1] * context.num_replicas_in_sync, inputs.dtype)
+        count = tf.cast(
+            tf.size(inputs) // inputs.shape[-1] * context.num_replicas_in_sync, inputs.dtype
+        )
         mean = tf.math.divide_no_nan(total, count)
         return mean, tf.maximum(tf.math.divide_no_nan(of_squares, count) - tf.square(mean), 0.0)
 
@@ -65,13 +71,18 @@ class StatelessDropout(keras.layers.Layer):
             return inputs
         seeds = _EXAMPLE_SEEDS.get()
         if seeds is None:
-            raise RuntimeError("StatelessDropout needs seeds in training: call the model within layers.example_seeds(...).")
+            raise RuntimeError(
+                "StatelessDropout needs seeds in training: call the model within "
+                "layers.example_seeds(...)."
+            )
         uniform = tf.map_fn(self._draw(inputs.shape[1:]), seeds, fn_output_signature=tf.float32)
         kept = tf.cast(uniform >= self.rate, inputs.dtype)
         return inputs * kept / tf.cast(1.0 - self.rate, inputs.dtype)
 
     def _draw(self, shape: tf.TensorShape):
-        return lambda seed: tf.random.stateless_uniform(shape, tf.random.experimental.stateless_fold_in(seed, self.salt))
+        return lambda seed: tf.random.stateless_uniform(
+            shape, tf.random.experimental.stateless_fold_in(seed, self.salt)
+        )
 
     def get_config(self) -> dict:
         return {**super().get_config(), "rate": self.rate, "salt": self.salt}
@@ -139,5 +150,8 @@ def resample_images(images: np.ndarray, side: int) -> np.ndarray:
     if images.shape[1] == side:
         return images
     layer = Resample(side, dtype="float32")
-    parts = [layer(images[start:start + 64]).numpy().astype(np.uint8) for start in range(0, len(images), 64)]
+    parts = [
+        layer(images[start : start + 64]).numpy().astype(np.uint8)
+        for start in range(0, len(images), 64)
+    ]
     return np.concatenate(parts)

@@ -25,7 +25,9 @@ def build(config: TrainConfig, classes: int) -> keras.Model:
     try:
         x = {"cnn": cnn, "seed_cnn": seed_cnn, "compact": compact}[config.model](x, config.dropout)
     except ValueError as error:
-        raise UserError(f"--image_size={config.image_size} is too small for {config.model}; give a larger one.") from error
+        raise UserError(
+            f"--image_size={config.image_size} is too small for {config.model}; give a larger one."
+        ) from error
     head = "float64" if config.precision == "float64" else "float32"
     logits = layers.Dense(classes, name="logits", dtype=head)(x)
     probabilities = layers.Softmax(name="probabilities", dtype=head)(logits)
@@ -60,7 +62,9 @@ def cnn(x, dropout: float):
     """
     stages = ((16, 5, 3), (32, 3, 1), (64, 3, 1), (64, 3, 1), (128, 3, 1))
     for index, (filters, size, stride) in enumerate(stages, start=1):
-        x = layers.Conv2D(filters, size, stride, padding="same", use_bias=False, name=f"conv{index}")(x)
+        x = layers.Conv2D(
+            filters, size, stride, padding="same", use_bias=False, name=f"conv{index}"
+        )(x)
         x = layers.MaxPooling2D(name=f"pool{index}")(x)
         x = layers.ReLU(name=f"relu{index}")(_normalised(x, f"norm{index}"))
     return _dense_head(StatelessDropout(dropout, name="dropout")(x))

@@ -9,7 +9,9 @@ from trainer.errors import UserError
 _DRAWS = 50  # Patients with many images make single draws uneven; of this many the evenest is kept.
 
 
-def parts(labels: np.ndarray, groups: np.ndarray, config: TrainConfig) -> tuple[np.ndarray, np.ndarray]:
+def parts(
+    labels: np.ndarray, groups: np.ndarray, config: TrainConfig
+) -> tuple[np.ndarray, np.ndarray]:
     """The training and the held-out part of Train that a configuration asks for: (train, held out), sorted int arrays.
 
     A member of a cross-validation (`fold` given) holds its fold out; the model that follows the members holds nothing out.
@@ -24,7 +26,9 @@ def parts(labels: np.ndarray, groups: np.ndarray, config: TrainConfig) -> tuple[
     """
     if not config.folds:
         return train_and_validation(labels, groups, config.validation_fraction, config.seed)
-    held_out = fold_of(labels, groups, config.folds, config.seed) == (-1 if config.fold is None else config.fold)
+    held_out = fold_of(labels, groups, config.folds, config.seed) == (
+        -1 if config.fold is None else config.fold
+    )
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
@@ -57,7 +61,10 @@ def train_and_validation(
     if fraction == 0.0:
         return everything, everything[:0]
     commonest = _commonest_class(labels, groups)
-    parts = [_draw(everything[commonest == label], groups, fraction, seed) for label in np.unique(commonest)]
+    parts = [
+        _draw(everything[commonest == label], groups, fraction, seed)
+        for label in np.unique(commonest)
+    ]
     validation = np.sort(np.concatenate(parts))
     return np.setdiff1d(everything, validation), validation
 
@@ -80,8 +87,10 @@ def fold_of(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np
     commonest = _commonest_class(labels, groups)
     least = min(len(np.unique(groups[commonest == label])) for label in np.unique(commonest))
     if least < folds:
-        raise UserError(f"--folds={folds}: a class has only {least} groups (patients) in Train; use "
-                        f"--folds={max(least, 2)} or less.")
+        raise UserError(
+            f"--folds={folds}: a class has only {least} groups (patients) in Train; use "
+            f"--folds={max(least, 2)} or less."
+        )
     fold = np.empty(len(labels), np.int64)
     dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for number, (_, held_out) in enumerate(dealer.split(labels, labels, groups)):
@@ -99,8 +108,12 @@ def _commonest_class(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 def _draw(members: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     if len(np.unique(groups[members])) < 2:
-        raise UserError("a class has a single group (patient), so no validation part can be held out by group; "
-                        "use --validation_fraction=0.")
-    draws = GroupShuffleSplit(_DRAWS, test_size=fraction, random_state=seed).split(members, groups=groups[members])
+        raise UserError(
+            "a class has a single group (patient), so no validation part can be held out by group; "
+            "use --validation_fraction=0."
+        )
+    draws = GroupShuffleSplit(_DRAWS, test_size=fraction, random_state=seed).split(
+        members, groups=groups[members]
+    )
     drawn = [part for _, part in draws]
     return members[min(drawn, key=lambda part: abs(len(part) - fraction * len(members)))]

@@ -21,7 +21,9 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
         self._rate, self._factor = rate, tf.Variable(1.0, trainable=False)
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        return self._factor * tf.cast(self._rate(step) if callable(self._rate) else self._rate, tf.float32)
+        return self._factor * tf.cast(
+            self._rate(step) if callable(self._rate) else self._rate, tf.float32
+        )
 
     def scale(self, factor: float) -> None:
         """Sets the factor."""
@@ -37,8 +39,13 @@ def make_rate(config: TrainConfig, steps: int, steps_an_epoch: float) -> Rate:
     if config.schedule == "cosine":
         warmup = float(min(round(config.warmup_epochs * steps_an_epoch), steps - 1))
         # Float counts: ints raise a dtype error inside CosineDecay's warm-up branch.
-        rate = keras.optimizers.schedules.CosineDecay(0.0 if warmup else rate, steps - warmup, 0.0,
-                                                      warmup_target=rate if warmup else None, warmup_steps=warmup)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else rate,
+            steps - warmup,
+            0.0,
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
     return Rate(rate)
 
 
@@ -49,7 +56,11 @@ def make_optimizer(config: TrainConfig, rate: Rate) -> keras.optimizers.Optimize
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     else:
         optimizer = keras.optimizers.Adam(rate)
-    return keras.optimizers.LossScaleOptimizer(optimizer) if config.precision == "mixed_float16" else optimizer
+    return (
+        keras.optimizers.LossScaleOptimizer(optimizer)
+        if config.precision == "mixed_float16"
+        else optimizer
+    )
 
 
 def _take_gradients_as_sums(optimizer: keras.optimizers.Optimizer) -> None:
@@ -59,7 +70,10 @@ def _take_gradients_as_sums(optimizer: keras.optimizers.Optimizer) -> None:
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not hasattr(inner, "_all_reduce_sum_gradients"):
-        raise RuntimeError(f"Keras {keras.__version__} sums gradients elsewhere; install the one that requirements.lock names.")
+        raise RuntimeError(
+            f"Keras {keras.__version__} sums gradients elsewhere; install the one that "
+            "requirements.lock names."
+        )
     inner._all_reduce_sum_gradients = lambda pairs: pairs
 
 
@@ -71,7 +85,10 @@ def class_weights(labels: np.ndarray, classes: int, used: bool) -> tf.Tensor:
 
 
 def make_train_step(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strategy, config: TrainConfig,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    strategy: tf.distribute.Strategy,
+    config: TrainConfig,
     weights: tf.Tensor,
 ) -> Callable:
     """Builds the function that takes one dealt batch and updates the weights.
@@ -101,20 +118,32 @@ def make_train_step(
         scale = tf.convert_to_tensor(optimizer.dynamic_scale) if scales_loss else 1.0
         norm = tf.linalg.global_norm(gradients)
         if config.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm * scale, use_norm=norm)
+            gradients, _ = tf.clip_by_global_norm(
+                gradients, config.clip_norm * scale, use_norm=norm
+            )
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        right = tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), batch["label"]), tf.float32))
+        right = tf.reduce_sum(
+            tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), batch["label"]), tf.float32)
+        )
         return loss, right / config.batch_size, norm / scale / replicas
 
-    @tf.function(autograph=False)  # No control flow hangs on a tensor, and looking for it takes a second.
+    @tf.function(
+        autograph=False
+    )  # No control flow hangs on a tensor, and looking for it takes a second.
     def step(batch: dict) -> tuple[tf.Tensor, ...]:
-        rate = tf.convert_to_tensor(optimizer.learning_rate)  # Evaluated outside a function it costs a millisecond.
-        return *(strategy.reduce("sum", part, axis=None) for part in strategy.run(on_replica, (batch,))), rate
+        rate = tf.convert_to_tensor(
+            optimizer.learning_rate
+        )  # Evaluated outside a function it costs a millisecond.
+        return *(
+            strategy.reduce("sum", part, axis=None) for part in strategy.run(on_replica, (batch,))
+        ), rate
 
     return step
 
 
-def make_predict(model: keras.Model, strategy: tf.distribute.Strategy, batch_size: int) -> Callable[[np.ndarray], np.ndarray]:
+def make_predict(
+    model: keras.Model, strategy: tf.distribute.Strategy, batch_size: int
+) -> Callable[[np.ndarray], np.ndarray]:
     """Builds the function that predicts a set held in memory, every image once, dealt out to the replicas.
 
     With several workers all must call it, with the same images; each gets all answers.
@@ -137,14 +166,16 @@ def make_predict(model: keras.Model, strategy: tf.distribute.Strategy, batch_siz
     def dealt(batch: np.ndarray) -> tf.distribute.DistributedValues:
         def of(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
             first = context.replica_id_in_sync_group * batch_size
-            return tf.constant(batch[first:first + batch_size])
+            return tf.constant(batch[first : first + batch_size])
 
         return strategy.experimental_distribute_values_from_function(of)
 
     def predict(images: np.ndarray) -> np.ndarray:
         classes = model.output["logits"].shape[-1]
-        parts = [forward(dealt(batch)).numpy()[:real].astype(np.float64)
-                 for batch, real in input_pipeline.evaluation_batches(images, everywhere)]
+        parts = [
+            forward(dealt(batch)).numpy()[:real].astype(np.float64)
+            for batch, real in input_pipeline.evaluation_batches(images, everywhere)
+        ]
         return _softmax(np.concatenate(parts)) if parts else np.zeros((0, classes))
 
     return predict

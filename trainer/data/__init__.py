@@ -1,0 +1,1 @@
+"""Radiographs and sets of radiographs: reading, preparing, synthetic ones."""

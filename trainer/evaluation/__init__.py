@@ -1,0 +1,1 @@
+"""Everything done with a trained model or a data set."""

@@ -1,0 +1,1 @@
+"""One training run or many, from the data to the report."""
