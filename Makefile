@@ -1,9 +1,9 @@
-# make train | demo | test | test-all | lint | lock | clean. The first call sets up .venv; BUILD.md says more.
+# make train | demo | test | test-all | lint | lock | clean. The first call sets up .venv; see BUILD.md.
 #
 # make train ARGS='--model=compact'     more flags for the command
 # make setup PYTHON=python3.12          another Python
 
-# The first that is recent enough and not too new: TensorFlow's dependencies have no wheels for Python 3.14 yet.
+# The first supported Python. TensorFlow's dependencies have no wheels for Python 3.14 yet.
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
     $$name -c '$(FITS)' >/dev/null 2>&1 && echo $$name && exit; done; echo python3)
@@ -20,14 +20,15 @@ help:
 	@echo "make demo      serve the newest finished run as a page; more flags with ARGS='--share'"
 	@echo "make test      run the fast tests"
 	@echo "make test-all  run all tests"
-	@echo "make lint      check style and the direction of imports"
+	@echo "make lint      check format, style, imports and types"
 	@echo "make lock      pin the newest versions of everything in requirements.lock"
 	@echo "make clean     remove .venv and caches; runs/ stays"
 
 setup: $(STAMP)
 
-# The stamp comes last, so an interrupted set-up is done again. Bytecode is compiled here, on all cores: pip would use one,
-# and without it each start of TensorFlow takes 20 seconds. Sources for other Pythons inside packages do not compile; let them.
+# The stamp is written last, so an interrupted set-up is repeated. Bytecode is compiled here on all
+# cores: pip would use one, and without bytecode each start of TensorFlow takes 20 seconds. Packages
+# hold sources for other Pythons that do not compile, hence `|| true`.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c '$(FITS)' 2>/dev/null || \
 	    { echo "error: Python 3.11, 3.12 or 3.13 is needed; install one, and name it: make setup PYTHON=python3.12" >&2; exit 1; }
@@ -57,8 +58,10 @@ test-all: $(STAMP)
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(STAMP)
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 lock: $(STAMP)
 	$(PIP) --quiet uv
@@ -66,4 +69,4 @@ lock: $(STAMP)
 	    --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build *.egg-info
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache build *.egg-info

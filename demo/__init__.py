@@ -1,1 +1,1 @@
-"""The page that serves a trained model: knows a workdir, the small runtime, the reader and the phantom; no TensorFlow."""
+"""Web page and API of a trained model; knows a workdir, trainer.inference and trainer.data."""

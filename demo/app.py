@@ -7,23 +7,27 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from absl import app, flags
+from absl import flags
 
-from trainer import errors
+from trainer import cli
+from trainer.errors import UserError
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The finished run. Default: the newest under runs/."
 )
 _PORT = flags.DEFINE_integer(
-    "port", 7860, "Where to listen; the next free one is taken if it is in use.", 1, 65535
+    "port", 7860, "Port to listen on; if it is in use, the next free one.", 1, 65535
 )
 _ADDRESS = flags.DEFINE_string(
-    "address", "127.0.0.1", "What to bind to; 0.0.0.0 lets others on the network in, with a login."
+    "address",
+    "127.0.0.1",
+    "Address to bind to; 0.0.0.0 lets others on the network in, with a login.",
 )
 _SHARE = flags.DEFINE_boolean(
     "share", False, "Make a public link through Gradio's servers, with a login."
@@ -31,106 +35,43 @@ _SHARE = flags.DEFINE_boolean(
 _AUTH = flags.DEFINE_string(
     "auth",
     None,
-    "user:password. Default: none on this machine alone, else a fresh password, printed. none: no "
-    "login, anyone who reaches the page can use it.",
+    "user:password. Default: no login on this machine alone, else a new password, printed. "
+    "none: no login, anyone who reaches the page can use it.",
 )
 _FLAG_DIR = flags.DEFINE_string(
-    "flag_dir", None, "Keep disagreements here, after consent. Default: they are not kept."
+    "flag_dir", None, "Store disagreements here, after consent. Default: they are not stored."
 )
 _MCP = flags.DEFINE_boolean(
     "mcp", False, "Serve the endpoints to language models too (needs pip install 'gradio[mcp]')."
 )
 
 
-def main(argv: Sequence[str]) -> None:
-    with errors.reported():
-        if len(argv) > 1:
-            raise errors.UserError(
-                f"'{argv[1]}' is not a flag; settings are given as --name=value, see --help."
-            )
-        if _MCP.value and importlib.util.find_spec("mcp") is None:
-            raise errors.UserError("--mcp needs one more package: pip install 'gradio[mcp]'")
-        os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-        logging.getLogger("httpx").setLevel(
-            logging.WARNING
-        )  # Gradio greets itself over HTTP; nobody needs to read that.
-        from demo import answers, doors
+def main() -> None:
+    """Serves the page until Ctrl-C or SIGTERM."""
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError("the page needs one more package: pip install '.[demo]'")
+    if _MCP.value and importlib.util.find_spec("mcp") is None:
+        raise UserError("--mcp needs one more package: pip install 'gradio[mcp]'")
+    # Gradio reads it while it is imported.
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    # Gradio calls itself over HTTP when it starts.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    from demo import auth, serving  # imported lazily: slow
 
-        login, line = doors.auth_of(_AUTH.value, _SHARE.value, _ADDRESS.value)
-        served = answers.open_run(Path(_WORKDIR.value) if _WORKDIR.value else answers.newest_run())
-        from starlette.middleware import Middleware
-
-        from demo import gate, page
-
-        flag_dir = Path(_FLAG_DIR.value).expanduser() if _FLAG_DIR.value else None
-        blocks = page.build(served, doors.RateLimit(), flag_dir).queue(
-            max_size=20, default_concurrency_limit=2
+    login, login_line = auth.resolve_auth(_AUTH.value, _SHARE.value, _ADDRESS.value)
+    served = serving.open_run(Path(_WORKDIR.value) if _WORKDIR.value else serving.newest_run())
+    blocks = _launch(served, login)
+    lines = [f"{served.folder} is served at {blocks.local_url}", login_line]
+    if blocks.share_url:
+        lines.append(f"share link (for a week): {blocks.share_url}")
+    elif _SHARE.value:
+        lines.append(
+            "no share link could be made (is this machine online?); "
+            "the page is served here all the same"
         )
-        port = _free_port(_ADDRESS.value, _PORT.value)
-        _, local, public = blocks.launch(
-            server_name=_ADDRESS.value,
-            server_port=port,
-            share=_SHARE.value,
-            auth=login,
-            theme=page.THEME,
-            css=page.CSS,
-            js=page.PASTE,
-            max_file_size=doors.MOST_BYTES,
-            allowed_paths=[],
-            mcp_server=_MCP.value or None,
-            quiet=True,
-            ssr_mode=False,
-            show_error=True,
-            footer_links=["api"],
-            prevent_thread_lock=True,
-            app_kwargs={"middleware": [Middleware(gate.Gate, closed=login is not None)]},
-        )
-        print(
-            "\n".join(
-                part
-                for part in (f"{served.folder} is served at {local}", line, _shared(public))
-                if part
-            ),
-            flush=True,
-        )
-        _wait(blocks)
-
-
-def _shared(public: str | None) -> str:
-    if public:
-        return f"share link (for a week): {public}"
-    return (
-        "no share link could be made (is this machine online?); the page is served here all the "
-        "same"
-        if _SHARE.value
-        else ""
-    )
-
-
-def _free_port(address: str, wanted: int) -> int:
-    import socket
-
-    for port in range(wanted, min(wanted + 50, 65536)):
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                trial.bind((address, port))
-                return port
-            except PermissionError as error:
-                raise errors.UserError(
-                    f"--port={port} may not be used ({error.strerror}); give one above 1023."
-                ) from error
-            except OSError:
-                continue
-    raise errors.UserError(
-        f"no free port from {wanted} on at {address}; give another --port or --address."
-    )
-
-
-def _wait(blocks) -> None:
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # Ends as Ctrl-C does: the server closes, and its cache goes.
+    print("\n".join(filter(None, lines)), flush=True)
+    # SIGTERM ends as Ctrl-C does: the server closes and its cache is deleted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while True:
             time.sleep(3600)
@@ -139,5 +80,55 @@ def _wait(blocks) -> None:
         print("closed", file=sys.stderr)
 
 
+def _launch(served: Any, login: tuple[str, str] | None) -> Any:
+    # Starts the server in a thread and returns the page, a `gradio.Blocks`.
+    from starlette.middleware import Middleware
+
+    from demo import auth, middleware, page, theme
+
+    before_routes = Middleware(middleware.AuthMiddleware, closed=login is not None)
+    flag_dir = Path(_FLAG_DIR.value).expanduser() if _FLAG_DIR.value else None
+    blocks = page.build(served, auth.RateLimit(), flag_dir)
+    blocks.queue(max_size=20, default_concurrency_limit=2)
+    blocks.launch(
+        server_name=_ADDRESS.value,
+        server_port=_free_port(_ADDRESS.value, _PORT.value),
+        share=_SHARE.value,
+        auth=login,
+        theme=theme.THEME,
+        css=theme.CSS,
+        js=theme.PASTE,
+        max_file_size=auth.MAX_BYTES,
+        allowed_paths=[],  # no file outside Gradio's cache
+        mcp_server=_MCP.value or None,
+        quiet=True,  # main prints the address
+        ssr_mode=False,  # needs Node.js
+        show_error=True,
+        footer_links=["api"],
+        prevent_thread_lock=True,
+        app_kwargs={"middleware": [before_routes]},
+    )
+    return blocks
+
+
+def _free_port(address: str, first: int) -> int:
+    # Returns the first free port of fifty.
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    for port in range(first, min(first + 50, 65536)):
+        with socket.socket(family) as trial:
+            # A port is free although connections of the last server linger in TIME_WAIT.
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((address, port))
+                return port
+            except PermissionError as error:
+                raise UserError(
+                    f"--port={port} may not be used ({error.strerror}); give one above 1023."
+                ) from error
+            except OSError:
+                continue
+    raise UserError(f"no free port from {first} on at {address}; give another --port or --address.")
+
+
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

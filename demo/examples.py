@@ -1,4 +1,7 @@
-"""Examples that are free to ship: synthetic radiographs, drawn at the first start and kept in the user's cache."""
+"""Example images that are free to ship: synthetic radiographs, cached in the user's folder.
+
+paths = examples.draw_examples()
+"""
 
 import os
 from pathlib import Path
@@ -7,28 +10,29 @@ from PIL import Image
 
 from trainer.data import phantom
 
-_SEED, _COUNT = 86, 4  # Ordinary ones; of all phantoms 2 % are refused, as the threshold has it.
+# Ordinary ones; of all phantoms 2 % are refused, as many as of training radiographs.
+_SEED = 86
+_COUNT = 4
 
 
-def drawn(folder: Path | None = None) -> list[Path]:
-    """Paths of the examples, drawn where they are missing.
+def draw_examples(folder: Path | None = None) -> list[Path]:
+    """Draws the examples that are missing and returns the paths of all.
 
     Args:
-      folder: where they lie; default: chest-radiograph-trainer/ in $XDG_CACHE_HOME, else in ~/.cache.
+      folder: of the PNG files; by default chest-radiograph-trainer/ in $XDG_CACHE_HOME or ~/.cache.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = (
-        folder
-        or cache / "chest-radiograph-trainer" / f"phantoms_{phantom.GENERATOR_VERSION}_{_SEED}"
-    )
+    version = f"phantoms_{phantom.GENERATOR_VERSION}_{_SEED}"
+    folder = folder or cache / "chest-radiograph-trainer" / version
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for index in range(_COUNT):
         label = index % len(phantom.CLASSES)
         path = folder / f"synthetic_{phantom.CLASSES[label]}_{index}.png"
         if not path.exists():
-            part = path.with_suffix(".part")
-            Image.fromarray(phantom.draw(_SEED, index, label).image).save(part, "PNG")
-            part.replace(path)
+            # Renamed when it is whole: another page may start at the same time.
+            temporary = path.with_suffix(".part")
+            Image.fromarray(phantom.draw(_SEED, index, label).image).save(temporary, "PNG")
+            temporary.replace(path)
         paths.append(path)
     return paths

@@ -1,4 +1,4 @@
-"""The ways to start several workers that come with the checkout: they name one another rightly, and only flags that exist."""
+"""Tests of the files in flags/: presets, the Kubernetes manifest and the Slurm script."""
 
 import json
 import os
@@ -7,79 +7,87 @@ import sys
 
 import pytest
 import yaml
+from absl import flags
 
 from tests.conftest import ROOT
+from trainer import config_flags
 from trainer.config import TrainConfig
 from trainer.training import distribution
 
-FLAGS = ROOT / "flags"
+FOLDER = ROOT / "flags"
 
 
-def parsed(arguments: list[str]) -> TrainConfig:
-    from absl import flags
-
-    from trainer import config_flags
-
+def parse(arguments: list[str]) -> TrainConfig:
+    """Parses arguments as trainer.main does."""
     values = flags.FlagValues()
-    config_flags.define(values=values)
+    config_flags.define_flags(values=values)
     flags.DEFINE_string("flagfile", "", "Read by absl.", flag_values=values)
     values(["trainer.main", *arguments])
-    return config_flags.parsed(values)
+    return config_flags.parse_flags(values)
 
 
 @pytest.fixture
 def manifest() -> dict[str, dict]:
-    """The objects of the manifest by kind; labels, names and kinds are looked at by whoever asks."""
-    found = list(yaml.safe_load_all((FLAGS / "multi_worker.yaml").read_text()))
-    assert [part["apiVersion"] for part in found] == ["v1", "batch/v1"]
-    return {part["kind"]: part for part in found}
+    """The objects of the manifest by kind."""
+    objects = list(yaml.safe_load_all((FOLDER / "multi_worker.yaml").read_text()))
+    assert [entry["apiVersion"] for entry in objects] == ["v1", "batch/v1"]
+    return {entry["kind"]: entry for entry in objects}
 
 
-def test_every_preset_holds_flags_that_exist_and_can_be_given_together():
-    for path in FLAGS.glob("*.flags"):
-        parsed([f"--flagfile={path}", "--workdir=run"])
+def test_presets_hold_flags_that_exist_and_can_be_combined():
+    presets = list(FOLDER.glob("*.flags"))
+    assert presets
+    for path in presets:
+        parse([f"--flagfile={path}", "--workdir=run"])
 
 
-def test_the_manifest_s_parts_find_one_another(manifest):
-    service, job = manifest["Service"], manifest["Job"]
+def test_objects_of_the_manifest_refer_to_each_other(manifest):
+    service = manifest["Service"]
+    job = manifest["Job"]
     pod = job["spec"]["template"]
+    # The service finds the pods by their labels.
     assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
-    assert service["spec"]["clusterIP"] == "None" or service["spec"]["clusterIP"] is None
+    assert service["spec"]["clusterIP"] in ("None", None)
     assert pod["spec"]["subdomain"] == service["metadata"]["name"]
+    assert pod["spec"]["restartPolicy"] == "OnFailure"
+    assert job["spec"]["completionMode"] == "Indexed"
     [container] = pod["spec"]["containers"]
     assert container["ports"][0]["containerPort"] == service["spec"]["ports"][0]["port"] == 2222
-    assert {mount["name"] for mount in container["volumeMounts"]} == {
-        volume["name"] for volume in pod["spec"]["volumes"]
-    }
-    assert (
-        pod["spec"]["restartPolicy"] == "OnFailure" and job["spec"]["completionMode"] == "Indexed"
-    )
-    mounted = container["volumeMounts"][0]["mountPath"]
-    config = parsed([argument.replace("flags/", f"{FLAGS}/") for argument in container["args"]])
-    assert (
-        config.strategy == "multi_worker"
-        and config.workdir.startswith(mounted)
-        and config.data_dir.startswith(mounted)
-    )
+    # Every mount has a volume, and every volume is mounted.
+    mounts = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounts == {volume["name"] for volume in pod["spec"]["volumes"]}
+
+
+def test_manifest_writes_to_the_mounted_volume(manifest):
+    [container] = manifest["Job"]["spec"]["template"]["spec"]["containers"]
+    mount_path = container["volumeMounts"][0]["mountPath"]
+    # The test may run in another folder than the job.
+    arguments = [argument.replace("flags/", f"{FOLDER}/") for argument in container["args"]]
+    config = parse(arguments)
+    assert config.strategy == "multi_worker"
+    assert config.workdir.startswith(mount_path)
+    assert config.data_dir.startswith(mount_path)
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_the_manifest_s_workers_are_the_pods_of_the_job(manifest, index):
-    job, pod = manifest["Job"], manifest["Job"]["spec"]["template"]["spec"]
-    values = {variable["name"]: variable.get("value") for variable in pod["containers"][0]["env"]}
-    cluster = values["TF_CONFIG"].replace("$(INDEX)", str(index))  # As Kubernetes fills it in.
+def test_workers_of_the_manifest_are_the_pods_of_the_job(manifest, index):
+    job = manifest["Job"]
+    pod = job["spec"]["template"]["spec"]
+    environment = pod["containers"][0]["env"]
+    values = {variable["name"]: variable.get("value") for variable in environment}
+    cluster = values["TF_CONFIG"].replace("$(INDEX)", str(index))  # as Kubernetes does
     distribution._check_cluster(cluster)
-    pods = [
-        f"{job['metadata']['name']}-{number}.{pod['subdomain']}:2222"
-        for number in range(job["spec"]["completions"])
-    ]
-    assert json.loads(cluster)["cluster"]["worker"] == pods and job["spec"]["parallelism"] == len(
-        pods
-    )
+    count = job["spec"]["completions"]
+    name = job["metadata"]["name"]
+    # An indexed job names its pods NAME-INDEX; the subdomain makes them resolvable.
+    hosts = [f"{name}-{number}.{pod['subdomain']}:2222" for number in range(count)]
+    assert json.loads(cluster)["cluster"]["worker"] == hosts
+    assert job["spec"]["parallelism"] == count
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no bash")
-def test_the_slurm_script_gives_each_node_its_place(tmp_path):
+def test_slurm_script_gives_each_node_its_index(tmp_path):
+    # The script runs with these in place of Slurm's commands and of Python.
     stubs = {
         "scontrol": 'printf "node1\\nnode2\\n"',
         "srun": 'shift; for SLURM_PROCID in 0 1; do export SLURM_PROCID; "$@"; done',
@@ -88,8 +96,8 @@ def test_the_slurm_script_gives_each_node_its_place(tmp_path):
     for name, body in stubs.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    done = subprocess.run(
-        ["bash", FLAGS / "multi_worker.slurm", "--workdir=/shared/my run"],
+    result = subprocess.run(
+        ["bash", FOLDER / "multi_worker.slurm", "--workdir=/shared/my run"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -100,15 +108,13 @@ def test_the_slurm_script_gives_each_node_its_place(tmp_path):
             "SLURM_JOB_ID": "1",
         },
     )
-    lines = done.stdout.splitlines()
-    for index, (cluster, command) in enumerate(zip(lines[::2], lines[1::2], strict=True)):
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4  # two for each node: TF_CONFIG and the command
+    for index, cluster in enumerate(lines[::2]):
         distribution._check_cluster(cluster)
         assert json.loads(cluster) == {
             "cluster": {"worker": ["node1:2222", "node2:2222"]},
             "task": {"type": "worker", "index": index},
         }
-        assert (
-            command
-            == "-m trainer.main --flagfile=flags/multi_worker.flags --workdir=/shared/my run"
-        )
-    assert len(lines) == 4
+    command = "-m trainer.main --flagfile=flags/multi_worker.flags --workdir=/shared/my run"
+    assert lines[1::2] == [command, command]

@@ -1,4 +1,4 @@
-"""What the checkout promises to whoever installs it: every import declared, every dependency pinned, nothing of one machine."""
+"""Tests of the packaging: imports are declared, dependencies pinned, no local paths."""
 
 import ast
 import os
@@ -21,40 +21,47 @@ PIN = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.!+]+)(?: ; (?P<marker>.+))?"
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OURS = {"trainer", "tests", "demo"}
+OWN_PACKAGES = {"trainer", "tests", "demo"}
 
 
 def pins() -> list[re.Match]:
-    """The lines of the lock, each as a match of PIN."""
+    """Returns the lines of the lock, each as a match of PIN."""
     lines = (ROOT / "requirements.lock").read_text().splitlines()
-    wrong = [line for line in lines if not PIN.fullmatch(line)]
-    assert not wrong, f"not of the form name==version ; marker: {wrong}"
-    return [PIN.fullmatch(line) for line in lines]
+    matches = [PIN.fullmatch(line) for line in lines]
+    malformed = [line for line, match in zip(lines, matches, strict=True) if not match]
+    assert not malformed, f"not of the form name==version ; marker: {malformed}"
+    return matches
 
 
 def declared(*extras: str) -> dict[str, Requirement]:
-    """The requirements of pyproject.toml and of the extras named, by canonical name."""
-    found = [
-        *PROJECT["dependencies"],
-        *(line for extra in extras for line in PROJECT["optional-dependencies"][extra]),
-    ]
-    return {canonicalize_name(Requirement(line).name): Requirement(line) for line in found}
+    """Returns the requirements of pyproject.toml and of some extras, by canonical name."""
+    lines = list(PROJECT["dependencies"])
+    for extra in extras:
+        lines += PROJECT["optional-dependencies"][extra]
+    requirements = {}
+    for requirement in map(Requirement, lines):
+        if requirement.name == PROJECT["name"]:  # An extra may include other extras.
+            requirements |= declared(*requirement.extras)
+        else:
+            requirements[canonicalize_name(requirement.name)] = requirement
+    return requirements
 
 
 def imported(folder: str) -> dict[str, Path]:
-    """The top-level modules that the sources of a folder import, each with one file that does."""
-    found = {}
+    """Returns the top-level modules that a folder imports, each with one importer."""
+    sources = {}
     for source in sorted((ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                found |= {alias.name.partition(".")[0]: source for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                found[node.module.partition(".")[0]] = source
-    return found
+                for alias in node.names:
+                    sources[alias.name.partition(".")[0]] = source
+            elif isinstance(node, ast.ImportFrom) and not node.level:  # 0: an absolute import
+                sources[node.module.partition(".")[0]] = source
+    return sources
 
 
 def tracked() -> list[str]:
-    """The files git knows, from the root."""
+    """Returns the files under version control, relative to the root."""
     listing = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -66,12 +73,12 @@ def tracked() -> list[str]:
 def test_every_pin_is_a_name_and_a_version():
     for pin in pins():
         if pin["marker"]:
-            Marker(pin["marker"])
+            Marker(pin["marker"])  # raises if it is malformed
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
-def test_every_declared_dependency_is_pinned_once_within_its_bounds(python, platform):
+def test_declared_dependency_is_pinned_once_within_its_bounds(python, platform):
     system = {"linux": "Linux", "darwin": "Darwin", "win32": "Windows"}[platform]
     machine = {
         "python_version": python,
@@ -81,48 +88,55 @@ def test_every_declared_dependency_is_pinned_once_within_its_bounds(python, plat
         "platform_python_implementation": "CPython",
         "implementation_name": "cpython",
     }
-    held = [pin for pin in pins() if not pin["marker"] or Marker(pin["marker"]).evaluate(machine)]
-    versions = {canonicalize_name(pin["name"]): pin["version"] for pin in held}
-    assert len(versions) == len(held)
+    selected = [
+        pin for pin in pins() if not pin["marker"] or Marker(pin["marker"]).evaluate(machine)
+    ]
+    # Two pins of one package would leave fewer versions than pins.
+    versions = {canonicalize_name(pin["name"]): pin["version"] for pin in selected}
+    assert len(versions) == len(selected)
     for name, requirement in declared("dev").items():
-        held_at = versions.get(name, "0")
-        assert requirement.specifier.contains(held_at), (
-            f"{requirement} is pinned at {held_at}: run make lock"
+        version = versions.get(name, "0")  # 0 is below every bound
+        assert requirement.specifier.contains(version), (
+            f"{requirement} is pinned at {version}: run make lock"
         )
 
 
-def test_the_lock_brings_no_gpu_libraries_and_no_second_framework():
+def test_lock_has_no_gpu_libraries_and_no_second_framework():
+    # torch would bring its own CUDA libraries, several gigabytes.
     names = {canonicalize_name(pin["name"]) for pin in pins()}
     assert not [name for name in names if name == "torch" or name.startswith("nvidia")]
 
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("trainer", ("litert",)), ("demo", ()), ("datasets", ()), ("tests", ("dev", "bench"))],
+    [
+        ("trainer", ("beam", "litert")),
+        ("demo", ("demo",)),
+        ("datasets", ()),
+        ("tests", ("dev", "bench")),
+    ],
 )
-def test_every_module_imported_is_declared(folder, extras):
+def test_imported_modules_are_declared(folder, extras):
     owners = metadata.packages_distributions()
-    known = declared(*extras)
+    requirements = declared(*extras)
     for module, source in imported(folder).items():
-        if module in OURS or module in sys.stdlib_module_names:
+        if module in OWN_PACKAGES or module in sys.stdlib_module_names:
             continue
-        names = {
-            canonicalize_name(name) for name in owners.get(module, [module])
-        }  # An extra need not be installed.
-        assert names & known.keys(), (
+        # A package that is not installed, as of an extra, has no owner here: its name stands in.
+        names = {canonicalize_name(name) for name in owners.get(module, [module])}
+        assert names & requirements.keys(), (
             f"{source.relative_to(ROOT)} imports {module}, which pyproject.toml does not declare"
         )
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-def test_make_train_runs_the_command_the_readers_are_told():
-    outside = {
-        name: value for name, value in os.environ.items() if not name.startswith("MAKE")
-    }  # This may run under make.
+def test_make_train_runs_the_documented_command():
+    # This test may itself run under make, whose variables would change the plan.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     plan = subprocess.run(
         ["make", "-n", "train", "ARGS=--seed=3"],
         cwd=ROOT,
-        env=outside,
+        env=environment,
         capture_output=True,
         text=True,
         check=True,
@@ -130,17 +144,14 @@ def test_make_train_runs_the_command_the_readers_are_told():
     assert plan.stdout.splitlines()[-1] == ".venv/bin/python -m trainer.main --epochs=13 --seed=3"
 
 
-def test_no_tracked_file_names_the_place_of_this_checkout():
+def test_no_tracked_file_contains_the_path_of_this_checkout():
     if len(ROOT.parts) < 3:
-        pytest.skip(
-            "the checkout lies at the root of the file system: its place has no name of its own"
-        )
-    place = re.compile(
-        rb"(?<![\w.~})-])" + re.escape(str(ROOT.parent).encode()) + rb"[/\\]"
-    )  # Not the tail of a URL.
-    wrong = [
-        name
-        for name in tracked()
-        if (ROOT / name).is_file() and place.search((ROOT / name).read_bytes())
-    ]
-    assert not wrong, f"these files name {ROOT.parent}, a folder of this machine: {wrong}"
+        pytest.skip("the checkout is at the root of the file system: no parent folder to look for")
+    # The lookbehind leaves out the tail of a URL.
+    parent = re.compile(rb"(?<![\w.~})-])" + re.escape(str(ROOT.parent).encode()) + rb"[/\\]")
+    matches = []
+    for name in tracked():
+        path = ROOT / name
+        if path.is_file() and parent.search(path.read_bytes()):
+            matches.append(name)
+    assert not matches, f"these files contain {ROOT.parent}, a folder of this machine: {matches}"

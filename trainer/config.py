@@ -1,361 +1,320 @@
-"""Every setting of a training run: its name, default, range and help text, once.
+"""The settings of a training run, each declared once: default, help text, group and range.
 
-The flags of `python -m trainer.main` are made from these fields, and a workdir's config.json is one of these written down.
+`config_flags` turns the fields into flags; a workdir's config.json holds one `TrainConfig`.
+
+    config = TrainConfig(dataset="phantom", epochs=2)
 """
 
 import dataclasses
 import difflib
+import functools
 import re
+from pathlib import Path
 from typing import Any
 
 from trainer.errors import UserError
 
-MODELS = ("cnn", "seed_cnn", "compact")
-
-# What a model trains with where the user does not say otherwise (fields that default to None below).
-RECIPES: dict[str, dict[str, Any]] = {
-    "cnn": {
-        "image_size": 500,
-        "optimizer": "adam",
-        "learning_rate": 1e-3,
-        "schedule": "cosine",
-        "weight_decay": 0.0,
-    },
-    "seed_cnn": {
-        "image_size": 500,
-        "optimizer": "adam",
-        "learning_rate": 1e-3,
-        "schedule": "constant",
-        "weight_decay": 0.0,
-    },
-    "compact": {
-        "image_size": 256,
-        "optimizer": "adamw",
-        "learning_rate": 2e-3,
-        "schedule": "cosine",
-        "weight_decay": 1e-2,
-    },
-}
+_DATASETS = Path(__file__).resolve().parents[1] / "datasets"
 
 
-def setting(default: Any, help: str, **limits: Any) -> Any:
-    """Declares one field: its default, its help text, and its limits (`choices`, `low`, `high`, `above`, `part_of_result`)."""
-    return dataclasses.field(default=default, metadata={"help": help, **limits})
+def dataset_names() -> tuple[str, ...]:
+    """Returns the names of the data sets in datasets/, sorted; imports none of them."""
+    suffix = "_dataset_builder"  # as TFDS names the file of a builder
+    builders = _DATASETS.glob(f"*/*{suffix}.py")
+    return tuple(sorted(path.stem.removesuffix(suffix) for path in builders))
+
+
+def _setting(group: str, default: Any, help: str, **rules: Any) -> Any:
+    # A default of None: the model supplies the value, or it may stay open.
+    # Rules: `choices`, `low`, `high` (both inclusive), `above` (exclusive); and
+    # `part_of_result=False` for a setting that cannot change the weights or scores of a run.
+    return dataclasses.field(default=default, metadata={"help": help, "group": group, **rules})
+
+
+# One function per group, so that a declaration below names its group in one word.
+_data = functools.partial(_setting, "Data")
+_data_access = functools.partial(_setting, "Data", part_of_result=False)
+_model = functools.partial(_setting, "Model")
+_optimization = functools.partial(_setting, "Optimization")
+_validation = functools.partial(_setting, "Validation")
+_augmentation = functools.partial(_setting, "Augmentation")
+_repetition = functools.partial(_setting, "Repetition")
+# Where a run trains and how often it saves changes no result.
+_devices = functools.partial(_setting, "Devices", part_of_result=False)
+_checkpoints = functools.partial(_setting, "Checkpoints", part_of_result=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The settings of one run. Frozen: a workdir holds exactly one.
+    """The settings of one run.
 
     Raises:
-      UserError: a value is outside its limits (the message names the flag and the limits).
+      UserError: a value is out of range; the message names the flag and the range.
     """
 
-    dataset: str = setting(
+    # Data: the set, and the places that it comes from
+    dataset: str = _data(
         "auto",
-        "Which prepared set: covid_xray, phantom (synthetic), or auto (covid_xray where it is "
-        "prepared, given or downloadable, else phantom).",
-        choices=("auto", "covid_xray", "phantom"),
+        "auto: covid_xray if it is prepared, given or downloadable, else the synthetic phantom.",
+        choices=("auto", *dataset_names()),
     )
-    data_dir: str | None = setting(
-        None,
-        "Where prepared sets are kept. Default: $TFDS_DATA_DIR, else ~/tensorflow_datasets.",
-        part_of_result=False,
+    data_dir: str | None = _data_access(
+        None, "Folder of prepared sets. Default: $TFDS_DATA_DIR, else ~/tensorflow_datasets."
     )
-    manual_dir: str | None = setting(
-        None,
-        "The radiographs: a folder with Train/ and Test/ at any depth, or the zip as Kaggle serves "
-        "it.",
-        part_of_result=False,
+    manual_dir: str | None = _data_access(
+        None, "Radiographs: a folder with Train/ and Test/ at any depth, or the zip from Kaggle."
     )
-    phantom_train: int = setting(256, "How many synthetic training images to draw.", low=8)
-    phantom_test: int = setting(64, "How many synthetic test images to draw.", low=4)
-    phantom_shortcut: str = setting(
+    phantom_train: int = _data(256, "Number of synthetic training images.", low=8)
+    phantom_test: int = _data(64, "Number of synthetic test images.", low=4)
+    phantom_shortcut: str = _data(
         "none",
-        "Plant a known shortcut into the synthetic set, to see whether the audit finds it.",
+        "Shortcut to plant into the synthetic set, to test that the audit reports it.",
         choices=("none", "marker", "border", "contrast", "header"),
     )
-    prepared_side: int = setting(
+    prepared_side: int = _data(
         500,
-        "Side of the squares a set is prepared as, in pixels: 500, or 256, 128 or 64 for very "
-        "large sets.",
+        "Side length of prepared images, in pixels; the small ones are for very large sets.",
         choices=(500, 256, 128, 64),
     )
-    cache: str = setting(
+    cache: str = _data_access(
         "auto",
-        "Where training images are kept: memory, where they take a fifth of what is free or less; "
-        "disk, a file beside the set; none, their records, shuffled shard by shard and within a "
-        "window.",
+        "Storage of training images. memory: chosen by auto if they take a fifth of the free "
+        "memory or less; disk: a file beside the set; none: records, shuffled within a window.",
         choices=("auto", "memory", "disk", "none"),
-        part_of_result=False,
     )
-    data_service: str | None = setting(
+    data_service: str | None = _data_access(
         None,
-        "grpc://HOST:PORT of a dispatcher whose input machines make the batches "
-        "(trainer.input_server). Order is not promised, exact resume is refused.",
-        part_of_result=False,
+        "grpc://HOST:PORT of a dispatcher (trainer.input_server) whose input machines make the "
+        "batches. Their order is not fixed, so exact resume is refused.",
     )
-    workdir: str | None = setting(
-        None,
-        "Where everything of this run goes; the same workdir resumes. Default: a new folder under "
-        "runs/.",
-        part_of_result=False,
+
+    # Model: None stands for the value of the model's recipe (training.models)
+    model: str = _model(
+        "cnn", "cnn: the reference, made fast; seed_cnn: the reference; compact: a small ResNet."
     )
-    model: str = setting(
-        "cnn",
-        "cnn: the reference's shape made fast and stable; seed_cnn: the reference to the letter; "
-        "compact: a small residual network.",
-        choices=MODELS,
+    image_size: int | None = _model(
+        None, "Side length of the input in pixels. Default: 500; compact 256.", low=32, high=2000
     )
-    image_size: int | None = setting(
-        None,
-        "Side of the square the network sees, in pixels. Default: the model's own (500; compact "
-        "256).",
-        low=32,
-        high=2000,
-    )
-    dropout: float = setting(
+    dropout: float = _model(
         0.5, "Share of features dropped before the dense layers.", low=0.0, high=0.95
     )
-    epochs: int = setting(13, "Passes over the training split.", low=1)
-    batch_size: int = setting(16, "Images a step, over all replicas together.", low=1)
-    optimizer: str | None = setting(
-        None, "Default: the model's own (adam; compact adamw).", choices=("adam", "adamw")
+
+    # Optimization: batch size and steps are of all replicas together
+    epochs: int = _optimization(13, "Passes over the training split.", low=1)
+    batch_size: int = _optimization(16, "Images per step, over all replicas together.", low=1)
+    optimizer: str | None = _optimization(
+        None, "Default: adam; compact adamw.", choices=("adam", "adamw")
     )
-    learning_rate: float | None = setting(
-        None, "Peak rate. Default: the model's own (1e-3; compact 2e-3).", above=0.0
+    learning_rate: float | None = _optimization(
+        None, "Peak learning rate. Default: 1e-3; compact 2e-3.", above=0.0
     )
-    schedule: str | None = setting(
-        None,
-        "constant, or cosine to zero. Default: the model's own (cosine; seed_cnn constant).",
-        choices=("constant", "cosine"),
+    schedule: str | None = _optimization(
+        None, "Default: cosine, to zero; seed_cnn constant.", choices=("constant", "cosine")
     )
-    warmup_epochs: float = setting(
-        1.0, "Epochs over which a cosine schedule rises to its peak.", low=0.0
+    warmup_epochs: float = _optimization(
+        1.0, "Epochs in which a cosine schedule rises to its peak.", low=0.0
     )
-    weight_decay: float | None = setting(
-        None, "Decoupled weight decay of adamw. Default: the model's own.", low=0.0
+    weight_decay: float | None = _optimization(
+        None, "Decoupled weight decay of adamw. Default: 0; compact 0.01.", low=0.0
     )
-    label_smoothing: float = setting(
+    label_smoothing: float = _optimization(
         0.0, "Share of the target spread over all classes.", low=0.0, high=0.5
     )
-    class_weights: bool = setting(
-        False, "Weigh each example by the inverse frequency of its class."
+    class_weights: bool = _optimization(
+        False, "Weight each example by the inverse frequency of its class."
     )
-    clip_norm: float = setting(0.0, "Clip the gradient to this global norm; 0 for never.", low=0.0)
-    precision: str = setting(
+    clip_norm: float = _optimization(
+        0.0, "Largest global norm of the gradient; 0 for no clipping.", low=0.0
+    )
+    precision: str = _optimization(
         "float32",
         "Arithmetic of the network; weights stay float32.",
         choices=("float32", "mixed_bfloat16", "mixed_float16", "float64"),
     )
-    validation_fraction: float = setting(
-        0.15,
-        "Share of Train held out, by group, to choose the checkpoint; 0 for none.",
-        low=0.0,
-        high=0.5,
+
+    # Validation: carved out of Train by group; test is never used for a choice
+    validation_fraction: float = _validation(
+        0.15, "Share of Train held out to select the checkpoint; 0 for none.", low=0.0, high=0.5
     )
-    select: str = setting(
-        "best",
-        "Which weights are kept: best (lowest validation loss) or last.",
-        choices=("best", "last"),
+    group_copies: bool = _validation(
+        True, "Count near-duplicate images as one group (patient). Synthetic sets are not searched."
     )
-    patience: int = setting(
-        0, "Stop after this many epochs without a lower validation loss; 0 for never.", low=0
+    select: str = _validation(
+        "best", "Weights to save: best (lowest validation loss) or last.", choices=("best", "last")
     )
-    horizontal_flip: bool = setting(True, "Mirror half of the training images.")
-    shear: float = setting(0.2, "Largest shear angle, in degrees.", low=0.0, high=45.0)
-    zoom: float = setting(
-        0.2, "Largest zoom, as a fraction, drawn for each axis by itself.", low=0.0, high=0.9
+    patience: int = _validation(
+        0, "Epochs without a lower validation loss after which to stop; 0 for never.", low=0
     )
-    shift: float = setting(0.0, "Largest shift, as a fraction of the side.", low=0.0, high=0.5)
-    rotation: float = setting(0.0, "Largest rotation, in degrees.", low=0.0, high=180.0)
-    brightness: float = setting(
+
+    # Augmentation: each amount is the end of a symmetric range, 0 for none
+    horizontal_flip: bool = _augmentation(True, "Mirror half of the training images.")
+    shear: float = _augmentation(0.2, "Largest shear angle, in degrees.", low=0.0, high=45.0)
+    zoom: float = _augmentation(
+        0.2, "Largest zoom of either axis, as a fraction.", low=0.0, high=0.9
+    )
+    shift: float = _augmentation(
+        0.0, "Largest shift, as a fraction of the side.", low=0.0, high=0.5
+    )
+    rotation: float = _augmentation(0.0, "Largest rotation, in degrees.", low=0.0, high=180.0)
+    brightness: float = _augmentation(
         0.0, "Largest change of brightness, as a fraction of the full range.", low=0.0, high=1.0
     )
-    contrast: float = setting(0.0, "Largest change of contrast, as a fraction.", low=0.0, high=0.9)
-    seed: int = setting(
-        0,
-        "The one seed: split, initial weights, order, augmentation and dropout follow from it.",
-        low=0,
-        high=2**31 - 1,
+    contrast: float = _augmentation(
+        0.0, "Largest change of contrast, as a fraction.", low=0.0, high=0.9
     )
-    folds: int = setting(
+
+    # Repetition: the seed; with several runs, each is in a folder below members/
+    seed: int = _repetition(
+        0, "Seed of split, weights, order, augmentation and dropout.", low=0, high=2**31 - 1
+    )
+    folds: int = _repetition(
         0,
-        "Cross-validate: deal Train out to this many parts by group, train a model without each "
-        "and score it there, then train one on all of Train; 0 for none. Members lie in "
-        "WORKDIR/members.",
+        "Cross-validate: split Train into this many folds by group, train and score one model per "
+        "fold, then train one on all of Train; 0 for none. Members are in WORKDIR/members.",
         low=0,
         high=100,
     )
-    fold: int | None = setting(
-        None,
-        "Train only the member of --folds that does without this part (0 to folds - 1), as for a "
-        "cluster; default: all of them.",
-        low=0,
+    fold: int | None = _repetition(
+        None, "Train only the member without this fold, 0 to folds - 1. Default: all.", low=0
     )
-    seeds: int = setting(
-        1,
-        "Repeat the run with this many seeds, from --seed upwards. Members lie in WORKDIR/members.",
-        low=1,
-        high=1000,
+    seeds: int = _repetition(
+        1, "Number of seeds to repeat the run with, from --seed up.", low=1, high=1000
     )
-    ensemble: bool = setting(
+    ensemble: bool = _repetition(
         False, "Save the mean of the members of --folds or --seeds as the model."
     )
-    group_copies: bool = setting(
-        True,
-        "Find near-duplicate images and count them as one group (patient). Synthetic sets have "
-        "none and are not searched.",
-    )
-    strategy: str = setting(
+
+    # Devices: the layout of replicas, which changes no result
+    strategy: str = _devices(
         "mirrored",
-        "mirrored: one replica a device; multi_worker: on several machines, which TF_CONFIG names; "
-        "one_device: the first device only; tpu: the one TPU_NAME names; parameter_server is "
-        "refused.",
+        "mirrored: one replica per device; multi_worker: the machines in TF_CONFIG; one_device: "
+        "the first device only; tpu: the TPU in TPU_NAME; parameter_server is refused.",
         choices=("mirrored", "multi_worker", "one_device", "tpu", "parameter_server"),
-        part_of_result=False,
     )
-    step_timeout_seconds: float = setting(
+    step_timeout_seconds: float = _devices(
         30.0,
-        "With several workers: a step that takes longer than this, and 20 times the longest before "
-        "it, means that one is lost; 0 waits for ever.",
+        "With several workers, a step longer than this and than 20 times the longest step before "
+        "it means that a worker is lost; 0 waits for ever.",
         low=0.0,
-        part_of_result=False,
     )
-    logical_devices: int = setting(
-        0,
-        "Split the CPU into this many logical devices, to try replicas out; 0 for none.",
-        low=0,
-        high=64,
-        part_of_result=False,
+    logical_devices: int = _devices(
+        0, "Logical devices to split the CPU into, to test replicas; 0 for none.", low=0, high=64
     )
-    checkpoint_every_steps: int = setting(
-        0,
-        "Steps between checkpoints, besides one an epoch; 0 for none.",
-        low=0,
-        part_of_result=False,
+
+    # Checkpoints: the workdir and the states saved in it
+    workdir: str | None = _checkpoints(
+        None, "Folder of the run; the same workdir resumes it. Default: a new folder under runs/."
     )
-    checkpoint_every_minutes: float = setting(
-        0.0,
-        "Minutes between checkpoints, besides one an epoch; 0 for none.",
-        low=0.0,
-        part_of_result=False,
+    checkpoint_every_steps: int = _checkpoints(
+        0, "Steps between checkpoints, besides one per epoch; 0 for none.", low=0
     )
-    keep_checkpoints: int = setting(
-        3, "How many checkpoints are kept, the newest.", low=1, part_of_result=False
+    checkpoint_every_minutes: float = _checkpoints(
+        0.0, "Minutes between checkpoints, besides one per epoch; 0 for none.", low=0.0
     )
-    extend: bool = setting(
-        False,
-        "Go on with a run, ended or not, to more --epochs than it was started with.",
-        part_of_result=False,
+    keep_checkpoints: int = _checkpoints(3, "Number of newest checkpoints to keep.", low=1)
+    extend: bool = _checkpoints(
+        False, "Resume a run, finished or not, with more --epochs than it was started with."
     )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
-        _check_repeats(self)
-
-
-def resolved(config: TrainConfig) -> TrainConfig:
-    """Fills the fields left to the model (None) from its recipe; what is served from afar is not kept here."""
-    recipe = {
-        name: value
-        for name, value in RECIPES[config.model].items()
-        if getattr(config, name) is None
-    }
-    return dataclasses.replace(
-        config, **recipe, **({"cache": "none"} if config.data_service else {})
-    )
-
-
-def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """The settings as plain values, in the order of declaration."""
-    return dataclasses.asdict(config)
+            _check_range(field, getattr(self, field.name))
+        for message, wrong in (_machine_errors(self) | _repetition_errors(self)).items():
+            if wrong:
+                raise UserError(message)
 
 
 def from_dict(values: dict[str, Any]) -> TrainConfig:
-    """Rebuilds a configuration written by `to_dict`.
+    """Rebuilds a configuration from its `dataclasses.asdict`.
 
     Raises:
-      UserError: a name is not a setting (the nearest one is suggested) or a value is outside its limits.
+      UserError: a name is not a setting (the nearest one is suggested) or a value is out of range.
     """
-    known = [field.name for field in dataclasses.fields(TrainConfig)]
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
     for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise UserError(
-                f"'{name}' is not a setting"
-                + (f"; did you mean '{near[0]}'?" if near else "")
-                + "."
-            )
+        if name not in names:
+            nearest = difflib.get_close_matches(name, names, n=1)
+            suggestion = f"; did you mean '{nearest[0]}'?" if nearest else "."
+            raise UserError(f"'{name}' is not a setting{suggestion}")
     return TrainConfig(**values)
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
-    """The settings that decide the result and differ, each as 'name: old → new'. Places and layouts do not count."""
-    names = [
-        field.name
-        for field in dataclasses.fields(TrainConfig)
-        if field.metadata.get("part_of_result", True)
-    ]
-    return [
-        f"{name}: {getattr(old, name)} → {getattr(new, name)}"
-        for name in names
-        if getattr(old, name) != getattr(new, name)
-    ]
+    """Lists the settings that differ and decide the result, each as 'name: old → new'."""
+    lines = []
+    for field in dataclasses.fields(TrainConfig):
+        before = getattr(old, field.name)
+        after = getattr(new, field.name)
+        if before != after and field.metadata.get("part_of_result", True):
+            lines.append(f"{field.name}: {before} → {after}")
+    return lines
 
 
-def _check_repeats(config: TrainConfig) -> None:
-    if config.strategy == "parameter_server":
-        raise UserError(
-            "--strategy=parameter_server updates weights in the order in which workers happen to "
-            "answer, so no run could be repeated or resumed exactly; use --strategy=multi_worker."
-        )
-    if config.strategy == "multi_worker":
-        if config.workdir is None:
-            raise UserError(
-                "--strategy=multi_worker needs --workdir, on storage that all workers share."
-            )
-        if config.seeds > 1 or (config.folds and config.fold is None) or config.ensemble:
-            raise UserError(
-                "--strategy=multi_worker trains one run: give a --seed or a --fold to each."
-            )
-    if config.data_service and not re.fullmatch(r"grpc://[^/:\s]+:\d+", config.data_service):
-        raise UserError(f"--data_service={config.data_service}: give grpc://HOST:PORT.")
-    if config.data_service and config.cache not in ("auto", "none"):
-        raise UserError(
-            f"--data_service reads records on other machines; leave --cache={config.cache} out."
-        )
-    if config.extend and (config.workdir is None or config.folds or config.seeds > 1):
-        raise UserError(
-            "--extend goes on with one run: give its --workdir, without --folds and --seeds."
-        )
-    if config.folds == 1:
-        raise UserError("--folds=1: give 2 or more, or 0 for none.")
-    if config.folds and config.seeds > 1:
-        raise UserError("--folds and --seeds: give one of them.")
-    if config.folds and config.patience:
-        raise UserError(
-            "--patience stops by the validation loss, but with --folds the held-out part is only "
-            "scored; leave --patience out."
-        )
-    if config.fold is not None and config.fold >= config.folds:
-        raise UserError(f"--fold={config.fold}: give --folds too, and a fold below it.")
-    if config.ensemble and not (config.folds or config.seeds > 1):
-        raise UserError("--ensemble needs members: give --folds or --seeds too.")
+def describe_range(field: dataclasses.Field) -> str:
+    """Describes the range of a setting: '1 or more', '0 to 0.5'; empty without one."""
+    rules = field.metadata  # the keyword arguments of `_setting`
+    # .10g: 0 for 0.0, and 2147483647 in full.
+    if "above" in rules:
+        return f"more than {rules['above']:.10g}"
+    if "high" in rules:
+        return f"{rules['low']:.10g} to {rules['high']:.10g}"
+    return f"{rules['low']:.10g} or more" if "low" in rules else ""
 
 
-def _check(field: dataclasses.Field, value: Any) -> None:
-    limits = field.metadata
-    if value is None:
+def _check_range(field: dataclasses.Field, value: Any) -> None:
+    rules = field.metadata
+    if value is None:  # left open
         return
-    if "choices" in limits and value not in limits["choices"]:
-        raise UserError(
-            f"--{field.name}={value}: choose one of {', '.join(map(str, limits['choices']))}."
-        )
-    if "low" in limits and not value >= limits["low"]:
-        raise UserError(f"--{field.name}={value}: give {limits['low']} or more.")
-    if "above" in limits and not value > limits["above"]:
-        raise UserError(f"--{field.name}={value}: give more than {limits['above']:g}.")
-    if "high" in limits and not value <= limits["high"]:
-        raise UserError(f"--{field.name}={value}: give {limits['high']} or less.")
+    if value not in rules.get("choices", (value,)):
+        choices = ", ".join(map(str, rules["choices"]))
+        raise UserError(f"--{field.name}={value}: choose one of {choices}.")
+    # NaN fails each comparison, so it is out of every range.
+    in_range = (
+        ("low" not in rules or value >= rules["low"])
+        and ("above" not in rules or value > rules["above"])
+        and ("high" not in rules or value <= rules["high"])
+    )
+    if not in_range:
+        raise UserError(f"--{field.name}={value}: give {describe_range(field)}.")
+
+
+def _machine_errors(config: TrainConfig) -> dict[str, bool]:
+    # Message → whether the combination of settings is wrong; the first wrong one is reported.
+    several_workers = config.strategy == "multi_worker"
+    all_folds = config.folds > 0 and config.fold is None
+    service = config.data_service or ""
+    # Only the form is checked: the dispatcher may not have started yet.
+    is_address = re.fullmatch(r"grpc://[^/:\s]+:\d+", service) is not None
+    return {
+        "--strategy=parameter_server applies updates in the order in which workers answer, so "
+        "no run could be repeated or resumed exactly; use --strategy=multi_worker.": (
+            config.strategy == "parameter_server"
+        ),
+        "--strategy=multi_worker needs --workdir, on storage that all workers share.": (
+            several_workers and config.workdir is None
+        ),
+        "--strategy=multi_worker trains one run: give each a --seed or --fold.": (
+            several_workers and (config.seeds > 1 or all_folds or config.ensemble)
+        ),
+        f"--data_service={service}: give grpc://HOST:PORT.": service != "" and not is_address,
+        f"--data_service reads records on other machines; leave --cache={config.cache} out.": (
+            service != "" and config.cache not in ("auto", "none")
+        ),
+    }
+
+
+def _repetition_errors(config: TrainConfig) -> dict[str, bool]:
+    repeated = config.folds > 0 or config.seeds > 1
+    return {
+        "--extend resumes one run: give its --workdir, no --folds and no --seeds.": (
+            config.extend and (config.workdir is None or repeated)
+        ),
+        "--folds=1: give 2 or more, or 0 for none.": config.folds == 1,
+        "--folds and --seeds: give one of them.": config.folds > 0 and config.seeds > 1,
+        "--patience stops by the validation loss, but with --folds the held-out part is only "
+        "scored; leave --patience out.": config.folds > 0 and config.patience > 0,
+        f"--fold={config.fold}: give --folds too, and a fold below it.": (
+            config.fold is not None and config.fold >= config.folds
+        ),
+        "--ensemble needs members: give --folds or --seeds too.": config.ensemble and not repeated,
+    }

@@ -1,48 +1,63 @@
-"""Turns the fields of a configuration into absl flags, and the parsed flags into a configuration."""
+"""Turns settings into absl flags, and parsed flags into a `TrainConfig`.
+
+config_flags.define_flags()
+config = config_flags.parse_flags()
+"""
 
 import dataclasses
-import types
 import typing
+from collections.abc import Callable
+from typing import Any
 
 from absl import flags
 
-from trainer import config as config_lib
+from trainer.config import TrainConfig, describe_range
+
+flags.disclaim_key_flags()  # The flags belong to the command that calls `define_flags`.
+
+_DEFINE: dict[Any, Callable[..., Any]] = {
+    bool: flags.DEFINE_boolean,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
 
 
-def define(
-    defaults: config_lib.TrainConfig | None = None, values: flags.FlagValues = flags.FLAGS
-) -> None:
-    """Declares one absl flag a setting of `TrainConfig`. Limits are checked when the configuration is made."""
-    defaults = defaults or config_lib.TrainConfig()
-    kinds = typing.get_type_hints(config_lib.TrainConfig)
-    for field in dataclasses.fields(config_lib.TrainConfig):
-        _definer(kinds[field.name], field)(
-            field.name, getattr(defaults, field.name), field.metadata["help"], flag_values=values
+def define_flags(*names: str, values: flags.FlagValues = flags.FLAGS) -> None:
+    """Declares one absl flag per setting.
+
+    Ranges are checked by `TrainConfig`, so that every value is checked in one place.
+
+    Args:
+      names: the settings; none for all of them.
+      values: where the flags are declared.
+    """
+    for field in dataclasses.fields(TrainConfig):
+        if names and field.name not in names:
+            continue
+        # `int | None` is defined as `int`: absl takes None as the default of any flag.
+        kinds = typing.get_args(field.type) or (field.type,)
+        choices = "|".join(map(str, field.metadata.get("choices", ())))
+        allowed = choices or describe_range(field)
+        _DEFINE[kinds[0]](
+            field.name,
+            field.default,  # None: the model supplies it, or it stays open.
+            (f"<{allowed}>: " if allowed else "") + field.metadata["help"],
+            flag_values=values,
+            module_name=field.metadata["group"],  # --help shows flags by module
         )
+        flags.declare_key_flag(field.name, values)
 
 
-def parsed(values: flags.FlagValues = flags.FLAGS) -> config_lib.TrainConfig:
-    """The configuration the command line asks for.
+def parse_flags(values: flags.FlagValues = flags.FLAGS) -> TrainConfig:
+    """Returns the configuration given on the command line; settings without a flag have defaults.
 
     Raises:
-      UserError: a value is outside its limits.
+      UserError: a value is out of range.
     """
-    names = [field.name for field in dataclasses.fields(config_lib.TrainConfig)]
-    return config_lib.TrainConfig(**{name: values[name].value for name in names})
-
-
-def _definer(kind: object, field: dataclasses.Field):
-    if isinstance(kind, types.UnionType):
-        kind = next(part for part in typing.get_args(kind) if part is not type(None))
-    if (
-        "choices" in field.metadata and kind is str
-    ):  # absl's enums are of strings; other choices are checked with the limits.
-        return lambda name, default, help, **more: flags.DEFINE_enum(
-            name, default, list(field.metadata["choices"]), help, **more
-        )
-    return {
-        bool: flags.DEFINE_boolean,
-        int: flags.DEFINE_integer,
-        float: flags.DEFINE_float,
-        str: flags.DEFINE_string,
-    }[kind]
+    settings: dict[str, Any] = {
+        field.name: values[field.name].value
+        for field in dataclasses.fields(TrainConfig)
+        if field.name in values
+    }
+    return TrainConfig(**settings)

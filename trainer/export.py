@@ -1,43 +1,36 @@
-"""Writes a finished run's model for other runtimes, and says how far each is from Keras.
+"""Exports a finished run's model and compares each export with Keras.
 
 python -m trainer.export --workdir=runs/mine --format=saved_model,litert,onnx
 """
 
-from collections.abc import Sequence
+from absl import flags
 
-from absl import app, flags
+from trainer import cli, errors, tf_startup
+from trainer.inference import formats
 
-from trainer import errors, tf_startup
-
-_FORMATS = ("onnx", "litert", "saved_model")
-_WORKDIR = flags.DEFINE_string("workdir", None, "The finished run.")
+_FORMATS = ", ".join(formats.FILE_NAMES)
+_WORKDIR = cli.define_workdir()
 _FORMAT = flags.DEFINE_list(
-    "format", ["onnx"], f"Which: {', '.join(_FORMATS)}; several with commas between them."
+    "format", ["onnx"], f"One or more of {_FORMATS}, with commas between them."
 )
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where the run's data set is prepared, if not where it was."
+    "data_dir", None, "Folder of the run's prepared data set, if it has moved."
 )
 
 
-def main(argv: Sequence[str]) -> None:
-    with errors.reported():
-        if len(argv) > 1:
-            raise errors.UserError(
-                f"'{argv[1]}' is not a flag; settings are given as --name=value, see --help."
-            )
-        if not _WORKDIR.value:
-            raise errors.UserError(
-                "which run? Give --workdir=runs/…, a folder that trainer.main has finished."
-            )
-        if unknown := [name for name in _FORMAT.value if name not in _FORMATS]:
-            raise errors.UserError(f"--format={unknown[0]}: choose among {', '.join(_FORMATS)}.")
-        tf_startup.start_tensorflow()
-        from trainer.evaluation import export_run
+def main() -> None:
+    """Exports the model of the run that --workdir names."""
+    for name in _FORMAT.value:
+        if name not in formats.FILE_NAMES:
+            raise errors.UserError(f"--format={name}: choose among {_FORMATS}.")
+    tf_startup.start_tensorflow()  # after the flags: --help needs no TensorFlow
+    from trainer.evaluation import export_run
 
-        print(
-            "\n".join(export_run.export_run(_WORKDIR.value, tuple(_FORMAT.value), _DATA_DIR.value))
-        )
+    print(
+        *export_run.export_run(_WORKDIR.value, tuple(_FORMAT.value), _DATA_DIR.value),
+        sep="\n",
+    )
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

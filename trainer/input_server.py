@@ -1,4 +1,4 @@
-"""Makes batches for trainers on other machines: one dispatcher, and as many input machines as they need.
+"""Makes batches for trainers on other machines: one dispatcher and any number of input machines.
 
 python -m trainer.input_server --port=5050                          the dispatcher, once
 python -m trainer.input_server --dispatcher=HOST:5050               on each input machine
@@ -6,69 +6,60 @@ python -m trainer.main --data_service=grpc://HOST:5050 …
 """
 
 import socket
-from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
 
-from trainer import errors, tf_startup
+from trainer import cli, errors, tf_startup
 
 _PORT = flags.DEFINE_integer(
-    "port", 0, "Port to listen on; 0 for any that is free.", lower_bound=0, upper_bound=65535
+    "port", 0, "Port to listen on; 0 for any free port.", lower_bound=0, upper_bound=65535
 )
 _DISPATCHER = flags.DEFINE_string(
-    "dispatcher", None, "Make batches for this one, HOST:PORT; by default this is a dispatcher."
+    "dispatcher",
+    None,
+    "HOST:PORT of the dispatcher to make batches for. Default: start a dispatcher.",
 )
 _NAME = flags.DEFINE_string(
     "name",
     None,
-    "Name or address under which the trainers reach this machine; default: its own name.",
+    "Name or address under which the trainers reach this machine. Default: its host name.",
 )
 
 
-def main(argv: Sequence[str]) -> None:
-    with errors.reported():
-        if len(argv) > 1:
-            raise errors.UserError(
-                f"'{argv[1]}' is not a flag; settings are given as --name=value, see --help."
-            )
-        if _DISPATCHER.value and ":" not in _DISPATCHER.value:
-            raise errors.UserError(f"--dispatcher={_DISPATCHER.value}: give HOST:PORT.")
-        tf_startup.start_tensorflow()
-        _serve().join()
-
-
-def _serve():
+def main() -> None:
+    """Runs a dispatcher, or an input machine of one, until it is stopped."""
+    if _DISPATCHER.value and ":" not in _DISPATCHER.value:
+        raise errors.UserError(f"--dispatcher={_DISPATCHER.value}: give HOST:PORT.")
+    tf_startup.start_tensorflow()
     import tensorflow as tf
+    from tensorflow.data.experimental import service
 
-    service, name = tf.data.experimental.service, _NAME.value or socket.gethostname()
+    host = _NAME.value or socket.gethostname()
     try:
-        if _DISPATCHER.value is None:
+        if _DISPATCHER.value:
+            server = service.WorkerServer(
+                service.WorkerConfig(
+                    dispatcher_address=_DISPATCHER.value,
+                    worker_address=f"{host}:%port%",  # TensorFlow fills in the port.
+                    port=_PORT.value,
+                    dispatcher_timeout_ms=30_000,  # TensorFlow's default waits for an hour.
+                )
+            )
+            print(f"making batches for {_DISPATCHER.value}", flush=True)
+        else:
             server = service.DispatchServer(service.DispatcherConfig(port=_PORT.value))
-            port = server.target.rsplit(":", 1)[1]
+            address = f"{host}:{server.target.rsplit(':', 1)[1]}"  # The port may have been 0.
             print(
-                f"input machines: --dispatcher={name}:{port}; trainers: "
-                f"--data_service=grpc://{name}:{port}",
+                f"input machines: --dispatcher={address}; "
+                f"trainers: --data_service=grpc://{address}",
                 flush=True,
             )
-            return server
-        server = service.WorkerServer(
-            service.WorkerConfig(
-                dispatcher_address=_DISPATCHER.value,
-                worker_address=f"{name}:%port%",
-                port=_PORT.value,
-                dispatcher_timeout_ms=30_000,
-            )
-        )
     except tf.errors.OpError as error:
-        where = (
-            f"the dispatcher {_DISPATCHER.value}" if _DISPATCHER.value else f"port {_PORT.value}"
-        )
-        raise errors.UserError(
-            f"{where} cannot be used ({str(error).splitlines()[0][:150]}); see --help."
-        ) from error
-    print(f"making batches for {_DISPATCHER.value}", flush=True)
-    return server
+        reason = str(error).splitlines()[0][:150]  # TensorFlow appends a stack of C++ calls.
+        endpoint = _DISPATCHER.value or f"port {_PORT.value}"
+        raise errors.UserError(f"{endpoint} cannot be used ({reason}); see --help.") from error
+    server.join()
 
 
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

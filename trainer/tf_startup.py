@@ -1,4 +1,4 @@
-"""Starts TensorFlow without the lines it prints on machines that have no GPU."""
+"""Starts TensorFlow without the lines that it prints on machines without a GPU."""
 
 import contextlib
 import logging as python_logging
@@ -11,33 +11,36 @@ from absl import logging
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow and lists its devices; keeps what it prints to itself unless that fails or a GPU is there.
+    """Imports TensorFlow and lists its devices, without its start-up messages.
 
-    TF_CPP_MIN_LOG_LEVEL does not reach the lines written before TensorFlow's log is initialised.
+    They are printed all the same if that fails or if the machine has a GPU.
+    TF_CPP_MIN_LOG_LEVEL does not apply to the lines written before TensorFlow's log is initialised.
     """
-    if logging.get_verbosity() >= logging.INFO and "--verbosity" not in " ".join(sys.argv):
+    verbosity_given = any("--verbosity" in argument for argument in sys.argv)
+    if logging.get_verbosity() >= logging.INFO and not verbosity_given:
         logging.set_verbosity(logging.ERROR)
     python_logging.getLogger("tensorflow").setLevel(python_logging.WARNING)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with contextlib.nullcontext() if os.path.exists("/dev/nvidiactl") else _stderr_held_back():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+    # On a GPU machine the messages say which driver and libraries are used.
+    with contextlib.nullcontext() if os.path.exists("/dev/nvidiactl") else _hidden_stderr():
         import tensorflow as tf
 
         tf.config.list_physical_devices()
 
 
 @contextlib.contextmanager
-def _stderr_held_back() -> Iterator[None]:
-    """Catches what is written to the process's stderr, by C++ too, and lets it out only if an exception is raised."""
+def _hidden_stderr() -> Iterator[None]:
+    # An exception shows what was hidden.
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    stderr = os.dup(2)  # C++ writes to descriptor 2 itself, so sys.stderr is not enough.
+    with tempfile.TemporaryFile() as buffer:
+        os.dup2(buffer.fileno(), 2)
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(kept, held.read())
+            buffer.seek(0)
+            os.write(stderr, buffer.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,6 +1,10 @@
-"""The folder of one run: what it was asked, what it logged, what it found. Needs no TensorFlow.
+"""The folder of one run: its settings, its log and its results. Needs no TensorFlow.
 
-Same workdir, same settings: the run goes on. Same workdir, other settings: refused, with the difference shown.
+The same workdir with the same settings resumes the run; with other settings it is refused, and the
+message lists the differences.
+
+    workdir = open_or_create(config, requested, dataset.fingerprint)
+    workdir.log(step=1, loss=0.7)
 """
 
 import dataclasses
@@ -8,14 +12,14 @@ import json
 import os
 import subprocess
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from trainer import config as config_lib
-from trainer.config import TrainConfig
+from trainer import compat
+from trainer.config import TrainConfig, differences, from_dict
 from trainer.errors import UserError
 
+# Packages whose version can change a result; config.json lists them.
 _REPORTED_PACKAGES = (
     "tensorflow",
     "keras",
@@ -29,7 +33,7 @@ _REPORTED_PACKAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """The places of one run.
+    """The files and folders of one run.
 
     Attributes:
       path: the folder itself.
@@ -41,39 +45,50 @@ class Workdir:
 
     @property
     def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def figures(self) -> Path:
+        """Folder of the figures drawn in training."""
         return self.path / "figures"
 
     @property
     def model(self) -> Path:
+        """Folder of the saved model and its exports."""
         return self.path / "model"
 
     @property
     def predictions(self) -> Path:
+        """Folder of the predictions, one CSV file per split."""
         return self.path / "predictions"
 
     @property
     def finished(self) -> bool:
-        """Whether the run has ended and was scored."""
+        """True once the run has ended and is scored."""
         return (self.path / "metrics.json").exists()
 
     def metrics(self) -> dict[str, Any]:
-        """The scores of a finished run, as metrics.json holds them."""
+        """Returns the scores of a finished run, as metrics.json holds them."""
         return read_json(self.path / "metrics.json")
 
     def history(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, oldest first; a last line that was cut off in writing is left out."""
-        return _lines(self.path / "metrics.jsonl")
+        """Returns the lines of metrics.jsonl, oldest first, without a truncated last line."""
+        return _read_lines(self.path / "metrics.jsonl")
 
-    def cut_history(self, step: int) -> list[dict[str, Any]]:
-        """Drops what was logged after `step`, so that a resumed run writes no step twice; returns what stays."""
-        kept = [line for line in self.history() if line["step"] <= step]
+    def truncate_history(self, step: int) -> list[dict[str, Any]]:
+        """Removes the lines after a step, which a resumed run logs again.
+
+        Returns:
+          The remaining lines, oldest first.
+        """
+        lines = [line for line in self.history() if line["step"] <= step]
         if self.writes:
-            _replace(self.path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
-        return kept
+            _replace(
+                self.path / "metrics.jsonl",
+                "".join(json.dumps(line) + "\n" for line in lines),
+            )
+        return lines
 
     def log(self, **values: Any) -> dict[str, Any]:
         """Appends one line to metrics.jsonl, and returns it.
@@ -86,10 +101,10 @@ class Workdir:
         return values
 
     def incidents(self) -> list[dict[str, Any]]:
-        """Where a run was taken back after its loss broke down, oldest first: step, loss, …, restored."""
-        return _lines(self.path / "incidents.jsonl")
+        """Returns the rollbacks after a diverged loss, oldest first: step, loss, …, restored."""
+        return _read_lines(self.path / "incidents.jsonl")
 
-    def note_incident(self, **values: Any) -> None:
+    def log_incident(self, **values: Any) -> None:
         """Appends one line to incidents.jsonl."""
         if self.writes:
             _append(self.path / "incidents.jsonl", values)
@@ -98,49 +113,45 @@ class Workdir:
 def open_or_create(
     config: TrainConfig, requested: TrainConfig, dataset: dict[str, Any], writes: bool = True
 ) -> Workdir:
-    """Opens the workdir a configuration names, or makes it and writes its config.json.
+    """Opens the workdir of a configuration, or creates it with its config.json.
 
     Args:
       config: resolved; `config.workdir` may be None for a new folder under runs/.
       requested: the configuration as the user gave it.
       dataset: the prepared set's fingerprint.
-      writes: whether this process makes the folder and writes to it.
+      writes: whether this process creates the folder and writes to it.
 
     Raises:
-      UserError: the folder cannot be written, holds something else, or belongs to other settings or other data.
+      UserError: the folder cannot be written, holds other files, or belongs to a run with other
+        settings or other data.
     """
     path = Path(config.workdir) if config.workdir else _new_folder(config)
-    if not writes and not (path / "config.json").exists():
+    exists = (path / "config.json").exists()
+    if not exists and not writes:
         raise UserError(
             f"{path} is not the chief's workdir; give a --workdir on storage that all workers "
             "share."
         )
-    if (path / "config.json").exists():
-        if config.extend and writes:
-            _extend(path, config)
-        _check_same(path, config, dataset, writes)
-    else:
-        _create(
-            path,
-            {
-                "config": config_lib.to_dict(config),
-                "requested": config_lib.to_dict(requested),
-                "dataset": dataset,
-                "versions": _versions(),
-                "git_commit": _git_commit(),
-            },
-        )
+    try:
+        if exists:
+            _resume(path, config, dataset, writes)
+        else:
+            _create(path, config, requested, dataset)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {path} ({error.strerror}); use a --workdir you can write to."
+        ) from error
     return Workdir(path, writes)
 
 
 def recorded_config(path: Path) -> TrainConfig | None:
-    """The configuration a workdir was made with, or None where there is no workdir yet."""
-    record = path / "config.json"
-    return config_lib.from_dict(read_json(record)["config"]) if record.exists() else None
+    """Returns the configuration in a workdir's config.json, or None without one."""
+    path = path / "config.json"
+    return from_dict(read_json(path)["config"]) if path.exists() else None
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Writes a JSON file in one piece: a reader sees the old one or the new one, never half."""
+    """Writes a JSON file atomically: a reader sees the old or the new one, never a part."""
     _replace(path, json.dumps(values, indent=2) + "\n")
 
 
@@ -158,19 +169,20 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    found = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text() if path.exists() else ""
+    lines = []
+    for line in text.splitlines():
         try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:  # A run that was killed may leave half a last line.
             break
-    return found
+    return lines
 
 
 def _append(path: Path, values: dict[str, Any]) -> None:
     try:
-        with open(path, "a") as log:
+        with open(path, "a") as log:  # opened for each line, so that none stays in a buffer
             log.write(json.dumps(values) + "\n")
     except OSError as error:
         raise UserError(
@@ -179,97 +191,96 @@ def _append(path: Path, values: dict[str, Any]) -> None:
         ) from error
 
 
-def _create(path: Path, record: dict[str, Any]) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(
-            child.name != "members" for child in path.iterdir()
-        ):  # Members may have been trained before, on other machines.
-            raise UserError(
-                f"{path} holds other files and no config.json; use a new or empty folder as "
-                "--workdir."
-            )
-        write_json(path / "config.json", record)
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {path} ({error.strerror}); use a --workdir you can write to."
-        ) from error
-
-
-def _extend(path: Path, config: TrainConfig) -> None:
-    """Raises the number of epochs a workdir was made with; what an ended run was scored is kept under extended/."""
-    record = read_json(path / "config.json")
-    old = config_lib.from_dict(record["config"])
-    if config.epochs <= old.epochs or config_lib.differences(
-        dataclasses.replace(old, epochs=config.epochs), config
-    ):
-        return  # The same as before, or refused for other differences.
-    try:
-        if (path / "metrics.json").exists():
-            (path / "extended").mkdir(exist_ok=True)
-            os.replace(
-                path / "metrics.json", path / "extended" / f"metrics_{old.epochs}_epochs.json"
-            )
-        record["config"]["epochs"] = config.epochs
-        write_json(
-            path / "config.json",
-            record | {"extended_from": [*record.get("extended_from", []), old.epochs]},
-        )
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {path} ({error.strerror}); use a --workdir you can write to."
-        ) from error
-
-
-def _check_same(path: Path, config: TrainConfig, dataset: dict[str, Any], writes: bool) -> None:
-    if writes and not os.access(path, os.W_OK):
-        raise UserError(f"cannot write to {path}; use a --workdir you can write to.")
-    record = read_json(path / "config.json")
-    found = config_lib.differences(config_lib.from_dict(record["config"]), config)
-    if record["dataset"] != dataset:
-        found.append("the data set's files")
-    if found:
-        longer = (
-            " (--extend goes on to more epochs)"
-            if [line.split(":")[0] for line in found] == ["epochs"]
-            else ""
-        )
-        raise UserError(
-            f"{path} belongs to a run with other settings ({'; '.join(found)}); give the same ones "
-            f"to go on, or use another --workdir{longer}."
-        )
-
-
-def _new_folder(config: TrainConfig) -> Path:
-    stem = Path("runs") / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{config.dataset}_{config.model}"
-    path, count = stem, 1
-    while path.exists():
-        count += 1
-        path = stem.with_name(f"{stem.name}_{count}")
-    return path
-
-
 def _replace(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text)
-    os.replace(partial, path)
+    os.replace(partial, path)  # atomic on POSIX and on Windows
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _REPORTED_PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+def _create(
+    path: Path, config: TrainConfig, requested: TrainConfig, dataset: dict[str, Any]
+) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    # Members of a repetition may have been trained before, on other machines.
+    if {child.name for child in path.iterdir()} - {"members"}:
+        raise UserError(
+            f"{path} holds other files and no config.json; use a new or empty folder as --workdir."
+        )
+    # For the reader only: other versions do not keep a run from resuming.
+    versions = {package: compat.installed_version(package) for package in _REPORTED_PACKAGES}
+    write_json(
+        path / "config.json",
+        {
+            "config": dataclasses.asdict(config),
+            "requested": dataclasses.asdict(requested),
+            "dataset": dataset,
+            "versions": versions,
+            "git_commit": _git_commit(),
+        },
+    )
+
+
+def _resume(path: Path, config: TrainConfig, dataset: dict[str, Any], writes: bool) -> None:
+    # Refuses other settings than those in config.json, but for more epochs with --extend.
+    record = read_json(path / "config.json")
+    recorded = from_dict(record["config"])
+    longer = dataclasses.replace(recorded, epochs=config.epochs)
+    extends = config.epochs > recorded.epochs and not differences(longer, config)
+    # Only the chief extends; the other workers read what it wrote.
+    if config.extend and writes and extends:
+        _extend(path, record, config.epochs)
+        recorded = longer
+    # The first line is logged after minutes of training: check now.
+    if writes and not os.access(path, os.W_OK):
+        raise UserError(f"cannot write to {path}; use a --workdir you can write to.")
+    changes = differences(recorded, config)
+    if record["dataset"] != dataset:
+        changes.append("the data set's files")
+    if not changes:
+        return
+    message = (
+        f"{path} belongs to a run with other settings ({'; '.join(changes)}); give the same "
+        "ones to resume it, or use another --workdir"
+    )
+    if len(changes) == 1 and changes[0].startswith("epochs:"):
+        message += " (--extend trains for more epochs)"
+    raise UserError(f"{message}.")
+
+
+def _extend(path: Path, record: dict[str, Any], epochs: int) -> None:
+    # Raises the number of epochs in config.json, and moves old scores to extended/.
+    old_epochs = record["config"]["epochs"]
+    # Without metrics.json the run counts as unfinished, and training resumes.
+    if (path / "metrics.json").exists():
+        (path / "extended").mkdir(exist_ok=True)
+        os.replace(
+            path / "metrics.json",
+            path / "extended" / f"metrics_{old_epochs}_epochs.json",
+        )
+    record["config"]["epochs"] = epochs
+    record["extended_from"] = [*record.get("extended_from", []), old_epochs]
+    write_json(path / "config.json", record)
+
+
+def _new_folder(config: TrainConfig) -> Path:
+    name = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}_{config.dataset}_{config.model}"
+    path = Path("runs") / name
+    count = 1  # of the runs that started in this second
+    while path.exists():
+        count += 1
+        path = Path("runs") / f"{name}_{count}"
+    return path
 
 
 def _git_commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
+        result = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,  # seconds
+        )
     except (OSError, subprocess.SubprocessError):
-        return None
+        return None  # no git, or an installation without a checkout
+    return result.stdout.strip()

@@ -1,24 +1,28 @@
-"""Packages the Kaggle COVID-19 chest X-ray set, or any set in its layout.
+"""The Kaggle COVID-19 chest X-ray set, or any set in its layout.
 
 tfds build datasets/covid_xray --manual_dir=FOLDER_OR_ZIP
 tfds build datasets/covid_xray --manual_dir=FOLDER --beam_pipeline_options=runner=DirectRunner
 """
 
 import collections
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from trainer import compat
+from trainer.config import TrainConfig
 from trainer.data import archive, image_folder, kaggle, shards
 from trainer.errors import UserError
 
 KAGGLE_HANDLE = "akhilkasare/covid19-chest-xray-detection"
+ORIGIN = "Kaggle"
 SIDES = (500, 256, 128, 64)  # The first is the default, the reference's.
 SPLITS = {"train": "Train", "test": "Test"}
-CLASSES = ("non_covid", "covid")  # Label order: covid, 1, is the positive class.
+CLASSES = ("non_covid", "covid")  # In label order.
+POSITIVE_CLASS = "covid"
 KAGGLE_COUNTS = {
     ("Train", "covid"): 250,
     ("Train", "non_covid"): 203,
@@ -31,15 +35,20 @@ EXPECTED_TREE = """the expected tree:
     FOLDER/Test/covid/*                 FOLDER/Test/non_covid/*
     FOLDER/groups.csv (optional: filename,patient,…)"""
 
-_ORIGINALS = 64  # Files a shard of `original`, which may take several megabytes each.
+_ORIGINALS_PER_SHARD = 64  # Files of `original` may take several megabytes each.
+
+compat.require_prepare_hook(tfds.core.ShardBasedBuilder)
 
 
 class Builder(tfds.core.ShardBasedBuilder):
-    """The set as grey squares of 500, 256, 128 or 64 pixels (`gray500`, …) or as the files are (`original`)."""
+    """Chest radiographs of two classes, as grey squares or as the original files.
 
-    pkg_dir_path = epath.Path(
-        __file__
-    ).parent  # Also where the module was loaded by its path, outside a package.
+    Configurations: gray500, gray256, gray128 and gray64 by the side of the squares in pixels, and
+    original.
+    """
+
+    # Explicit: TFDS cannot derive it from a module that was loaded by its path.
+    pkg_dir_path = epath.Path(__file__).parent
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "Initial release."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
@@ -57,38 +66,21 @@ class Builder(tfds.core.ShardBasedBuilder):
         ),
     ]
 
+    @property
+    def _side(self) -> int:
+        # Side length of the squares in pixels; 0 for the original files.
+        name = self.builder_config.name
+        return int(name.removeprefix("gray")) if name.startswith("gray") else 0
+
     def _info(self) -> tfds.core.DatasetInfo:
-        side = _side_of(self.builder_config.name)
-        picture = (
-            {
-                "image": tfds.features.Image(
-                    shape=(side, side, 1), dtype=np.uint8, encoding_format="png"
-                )
-            }
-            if side
-            else {"file": tfds.features.Text()}
-        )
+        name = "image" if self._side else "file"
+        picture = shards.grey_square(self._side) if self._side else tfds.features.Text()
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    **picture,
-                    "label": tfds.features.ClassLabel(names=list(CLASSES)),
-                    "filename": tfds.features.Text(),
-                    "sha256": tfds.features.Text(),
-                    "format": tfds.features.Text(),
-                    "width": np.int32,
-                    "height": np.int32,
-                    "channels": np.int32,
-                    "bit_depth": np.int32,
-                    "byte_size": np.int64,
-                    "group": tfds.features.Text(),
-                    "columns": tfds.features.Text(),
-                }
-            ),
-            supervised_keys=("image" if side else "file", "label"),
+            features=tfds.features.FeaturesDict({name: picture, **shards.describe_file(CLASSES)}),
+            supervised_keys=(name, "label"),
             homepage=f"https://www.kaggle.com/datasets/{KAGGLE_HANDLE}",
             metadata=tfds.core.MetadataDict(
-                source_fingerprint="", synthetic=False, positive_class="covid"
+                source_fingerprint="", synthetic=False, positive_class=POSITIVE_CLASS
             ),
         )
 
@@ -97,79 +89,83 @@ class Builder(tfds.core.ShardBasedBuilder):
         dl_manager: tfds.download.DownloadManager,
         download_config: tfds.download.DownloadConfig | None = None,
     ) -> None:
-        self._asked = download_config or tfds.download.DownloadConfig()
-        if not (self._asked.beam_options or self._asked.beam_runner):
-            super()._download_and_prepare(dl_manager, self._asked)
+        self._settings = download_config or tfds.download.DownloadConfig()
+        # TFDS's own way ignores Beam's options, see `shards.write_by_beam`.
+        if not (self._settings.beam_options or self._settings.beam_runner):
+            super()._download_and_prepare(dl_manager, self._settings)
             return
-        parts, side = self._parts(dl_manager), _side_of(self.builder_config.name)
-        self.info.set_splits(
-            tfds.core.splits.SplitDict(shards.write_by_beam(self, parts, side, self._asked))
+        infos = shards.write_by_beam(
+            self, self._find_shards(dl_manager), self._side, self._settings
         )
+        self.info.set_splits(tfds.core.splits.SplitDict(infos))
 
     def _shard_iterators_per_split(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, list[Callable]]:
-        return shards.generators(self._parts(dl_manager), _side_of(self.builder_config.name))
-
-    def _parts(self, dl_manager: tfds.download.DownloadManager) -> dict[str, list[shards.Part]]:
-        """The files of each shard of each split."""
-        found = find_source(_manual_path(dl_manager), Path(dl_manager.download_dir))
-        self.info.metadata["source_fingerprint"] = found.fingerprint
-        for line in [counts_line(found), *found.remarks]:
-            print(f"covid_xray: {line}", flush=True)
-        length = shards.LENGTH if _side_of(self.builder_config.name) else _ORIGINALS
         return {
-            split: shards.parts_of(found.splits[name], self._asked.num_shards, length)
+            split: [functools.partial(shards.examples, shard, self._side) for shard in split_shards]
+            for split, split_shards in self._find_shards(dl_manager).items()
+        }
+
+    def _find_shards(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, list[shards.Shard]]:
+        download_dir = Path(dl_manager.download_dir)
+        default = download_dir / "manual"
+        try:
+            manual_dir = Path(dl_manager.manual_dir)
+        except (AssertionError, NotADirectoryError):
+            # TFDS accepts only a folder with files in it; `find_source` takes a zip too, and has a
+            # message for the rest.
+            manual_dir = Path(self._settings.manual_dir or default).expanduser()
+        # TFDS's own default folder may belong to other sets.
+        source = find_source(None if manual_dir == default else manual_dir, download_dir)
+        # Known only now: `_info` runs before the files are found.
+        self.info.metadata["source_fingerprint"] = source.fingerprint
+        for line in [counts_line(source), *source.remarks]:
+            print(f"covid_xray: {line}", flush=True)
+        length = shards.SHARD_LENGTH if self._side else _ORIGINALS_PER_SHARD
+        return {
+            split: shards.split_into_shards(source.splits[name], self._settings.num_shards, length)
             for split, name in SPLITS.items()
         }
 
 
-def find_source(manual: Path | None, download_dir: Path) -> image_folder.ImageFolder:
-    """Finds the radiographs: in the folder or zip given, else on Kaggle.
+def builder_config(config: TrainConfig) -> str:
+    """Returns the name of the builder's configuration for a run."""
+    return f"gray{config.prepared_side}"
+
+
+def find_source(manual_dir: Path | None, download_dir: Path) -> image_folder.ImageFolder:
+    """Finds the radiographs: in the given folder or zip, else on Kaggle.
+
+    Args:
+      manual_dir: a folder or a zip; None to download the set.
+      download_dir: the folder of downloads and unpacked archives.
 
     Raises:
-      UserError: nowhere; the message holds the expected tree and the next command.
+      UserError: no source; the message contains the expected tree and the next command.
     """
-    if manual is not None and manual.is_file():
-        manual = archive.unpack(manual, download_dir / "unpacked")
-    if manual is None:
+    if manual_dir is not None and manual_dir.is_file():
+        manual_dir = archive.unpack(manual_dir, download_dir / "unpacked")
+    if manual_dir is None:
         try:
-            manual = kaggle.download(KAGGLE_HANDLE)
+            manual_dir = kaggle.download(KAGGLE_HANDLE)
         except UserError as error:
             raise UserError(
                 f"{error} Download it by hand from kaggle.com/datasets/{KAGGLE_HANDLE} and add "
                 f"--manual_dir=FOLDER_OR_ZIP; {EXPECTED_TREE}"
             ) from error
-    return image_folder.find(manual, tuple(SPLITS.values()), CLASSES)
+    return image_folder.find(manual_dir, tuple(SPLITS.values()), CLASSES)
 
 
-def counts_line(found: image_folder.ImageFolder) -> str:
-    """The numbers found, beside the Kaggle set's where they differ."""
+def counts_line(source: image_folder.ImageFolder) -> str:
+    """Returns the numbers of images, beside the Kaggle set's where they differ."""
     counts = collections.Counter(
-        (split, entry.label) for split, entries in found.splits.items() for entry in entries
+        (split, entry.label) for split, entries in source.splits.items() for entry in entries
     )
-    shown = ", ".join(f"{split}/{label} {counts[split, label]}" for split, label in KAGGLE_COUNTS)
+    line = ", ".join(f"{split}/{label} {counts[split, label]}" for split, label in KAGGLE_COUNTS)
     if dict(counts) == KAGGLE_COUNTS:
-        return f"{shown}: the Kaggle set's numbers"
+        return f"{line}: the Kaggle set's numbers"
     expected = ", ".join(str(count) for count in KAGGLE_COUNTS.values())
-    return f"{shown}; the Kaggle set has {expected}, so this is another set or a part of it"
-
-
-def _manual_path(dl_manager: tfds.download.DownloadManager) -> Path | None:
-    """What the user gave, be it there or not; None where that is nothing.
-
-    TFDS's own default place does not count: what lies there may belong to other sets.
-    """
-    try:
-        manual = Path(dl_manager.manual_dir)
-    except (
-        AssertionError,
-        NotADirectoryError,
-    ):  # TFDS wants a folder with something in it, and this is none: ask inside.
-        manual = Path(dl_manager._manual_dir)
-    return None if manual == Path(dl_manager.download_dir) / "manual" else manual
-
-
-def _side_of(config: str) -> int:
-    """The side of the squares of a configuration; 0 for original."""
-    return int(config.removeprefix("gray")) if config.startswith("gray") else 0
+    return f"{line}; the Kaggle set has {expected}, so this is another set or a part of it"

@@ -1,11 +1,10 @@
-"""Packages synthetic radiographs, drawn here and now: the embedded default, and a test bench with known truth.
+"""Synthetic radiographs: the default set without real data, and a test bench with known truth.
 
 tfds build datasets/phantom
 """
 
-import collections
-import concurrent.futures
 import dataclasses
+import functools
 import hashlib
 import io
 from collections.abc import Iterator
@@ -15,16 +14,23 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from trainer.data import phantom, radiograph, shortcuts
+from trainer.config import TrainConfig
+from trainer.data import parallel, phantom, radiograph, shards, shortcuts
 
-_FIRST_TEST_INDEX = 1_000_000  # Far off, so that more training images never change the test images.
-_DRAWERS = 2
-_AHEAD = 8
+_FIRST_TEST_INDEX = 1_000_000  # Far away: more training images never change the test images.
 
 
 @dataclasses.dataclass
 class PhantomConfig(tfds.core.BuilderConfig):
-    """How many images of each split are drawn, from which seed, at which side (64 to 1000 pixels), and what is planted."""
+    """The size and content of a synthetic set.
+
+    Attributes:
+      train_examples: number of training images.
+      test_examples: number of test images.
+      seed: the seed of all images.
+      side: side length of the images, in pixels, 64 to 1000.
+      shortcut: the planted shortcut, of `shortcuts.SHORTCUTS`.
+    """
 
     train_examples: int = 256
     test_examples: int = 64
@@ -33,95 +39,66 @@ class PhantomConfig(tfds.core.BuilderConfig):
     shortcut: str = "none"
 
 
-def config_of(
-    train_examples: int, test_examples: int, shortcut: str = "none", side: int = 500
-) -> PhantomConfig:
-    """The configuration with these numbers, this shortcut (`planted.SHORTCUTS`) and side; a built-in one where they fit."""
-    for known in Builder.BUILDER_CONFIGS:
-        if (train_examples, test_examples, shortcut, side) == (
-            known.train_examples,
-            known.test_examples,
-            known.shortcut,
-            known.side,
-        ):
-            return known
-    name = f"gray{side}_{train_examples}_{test_examples}" + (
-        "" if shortcut == "none" else f"_{shortcut}"
-    )
-    return PhantomConfig(
+def builder_config(config: TrainConfig) -> PhantomConfig:
+    """Returns the builder's configuration for a run; a built-in one where it fits."""
+    name = f"gray{config.prepared_side}"
+    numbers = (config.phantom_train, config.phantom_test, config.prepared_side)
+    if numbers != (PhantomConfig.train_examples, PhantomConfig.test_examples, PhantomConfig.side):
+        name = f"{name}_{config.phantom_train}_{config.phantom_test}"
+    if config.phantom_shortcut != "none":
+        name = f"{name}_{config.phantom_shortcut}"
+    return Builder.builder_configs.get(name) or PhantomConfig(
         name=name,
-        train_examples=train_examples,
-        test_examples=test_examples,
-        side=side,
-        shortcut=shortcut,
+        train_examples=config.phantom_train,
+        test_examples=config.phantom_test,
+        side=config.prepared_side,
+        shortcut=config.phantom_shortcut,
         description="Other numbers or sides of images.",
     )
+
+
+def describe(config: TrainConfig) -> str:
+    """Returns one sentence on the set of a run."""
+    shortcut = config.phantom_shortcut
+    planted = "" if shortcut == "none" else f", with a shortcut planted: {shortcut}"
+    return f"SYNTHETIC radiographs, as asked{planted}."
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Synthetic frontal chest radiographs with lung and lesion masks."""
 
-    pkg_dir_path = epath.Path(
-        __file__
-    ).parent  # Also where the module was loaded by its path, outside a package.
-    VERSION = tfds.core.Version(
-        f"{phantom.GENERATOR_VERSION}.0.0"
-    )  # Another drawing is another set.
+    # Explicit: TFDS cannot derive it from a module that was loaded by its path.
+    pkg_dir_path = epath.Path(__file__).parent
+    # Another drawing is another version.
+    VERSION = tfds.core.Version(f"{phantom.GENERATOR_VERSION}.0.0")
     RELEASE_NOTES = {
         "2.0.0": "Initial release.",
-        "3.0.0": "Spared lung holds more air where there are opacities: mean and deviation tell next to nothing.",
+        "3.0.0": "Spared lung holds more air where there are opacities: mean and deviation tell "
+        "next to nothing.",
     }
-    BUILDER_CONFIGS = [PhantomConfig(name="gray500", description="256 to train, 64 to test.")] + [
-        PhantomConfig(
-            name=f"gray500_{shortcut}",
-            shortcut=shortcut,
-            description=f"The same with a shortcut planted: {shortcut}.",
-        )
-        for shortcut in shortcuts.SHORTCUTS
-        if shortcut != "none"
+    BUILDER_CONFIGS = [
+        PhantomConfig(name="gray500", description="256 to train, 64 to test."),
+        *(
+            PhantomConfig(
+                name=f"gray500_{shortcut}",
+                shortcut=shortcut,
+                description=f"The same with a shortcut planted: {shortcut}.",
+            )
+            for shortcut in shortcuts.SHORTCUTS
+            if shortcut != "none"
+        ),
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        config = self.builder_config
-        recipe = " ".join(
-            map(
-                str,
-                (
-                    "phantom",
-                    phantom.GENERATOR_VERSION,
-                    config.train_examples,
-                    config.test_examples,
-                    config.seed,
-                    config.side,
-                )
-                + (() if config.shortcut == "none" else (config.shortcut,)),
-            )
-        )
-        square = tfds.features.Image(
-            shape=(config.side, config.side, 1), dtype=np.uint8, encoding_format="png"
-        )
+        square = shards.grey_square(self.builder_config.side)
+        pictures = dict.fromkeys(("image", "lung_mask", "lesion_mask"), square)
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
-                {
-                    "image": square,
-                    "lung_mask": square,
-                    "lesion_mask": square,
-                    "label": tfds.features.ClassLabel(names=list(phantom.CLASSES)),
-                    "filename": tfds.features.Text(),
-                    "sha256": tfds.features.Text(),
-                    "format": tfds.features.Text(),
-                    "width": np.int32,
-                    "height": np.int32,
-                    "channels": np.int32,
-                    "bit_depth": np.int32,
-                    "byte_size": np.int64,
-                    "group": tfds.features.Text(),
-                    "columns": tfds.features.Text(),
-                }
+                {**pictures, **shards.describe_file(phantom.CLASSES)}
             ),
             supervised_keys=("image", "label"),
             metadata=tfds.core.MetadataDict(
-                source_fingerprint=hashlib.sha256(recipe.encode()).hexdigest(),
+                source_fingerprint=_fingerprint(self.builder_config),
                 synthetic=True,
                 positive_class="opacities",
             ),
@@ -138,39 +115,37 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, split: str, first: int, count: int
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        config = self.builder_config
-        with concurrent.futures.ThreadPoolExecutor(_DRAWERS) as drawers:
-            waiting: collections.deque = collections.deque()
-            for number in range(count + _AHEAD):
-                if number < count:
-                    waiting.append(
-                        drawers.submit(
-                            _example, config, first + number, f"{split}/synthetic_{number:06d}"
-                        )
-                    )
-                if number >= _AHEAD and waiting:
-                    example = waiting.popleft().result()
-                    yield example["filename"], example
+        draw = functools.partial(_draw_example, self.builder_config, split, first)
+        for _, example in parallel.map_in_order(draw, range(count)):
+            yield example["filename"], example
 
 
-def _example(config: PhantomConfig, index: int, filename: str) -> dict[str, Any]:
-    drawn = phantom.draw(config.seed, index, phantom.label_of(config.seed, index), config.side)
-    image = shortcuts.plant(drawn.image, drawn.label, config.shortcut)
+def _fingerprint(config: PhantomConfig) -> str:
+    numbers = f"{config.train_examples} {config.test_examples} {config.seed} {config.side}"
+    shortcut = "" if config.shortcut == "none" else f" {config.shortcut}"
+    recipe = f"phantom {phantom.GENERATOR_VERSION} {numbers}{shortcut}"
+    return hashlib.sha256(recipe.encode()).hexdigest()
+
+
+def _draw_example(config: PhantomConfig, split: str, first: int, number: int) -> dict[str, Any]:
+    index = first + number
+    label = phantom.label_of(config.seed, index)
+    example = phantom.draw(config.seed, index, label, config.side)
+    image = shortcuts.plant(example.image, label, config.shortcut)  # [side, side]
+    filename = f"{split}/synthetic_{number:06d}"
     return {
         "image": _png(image),
-        "lung_mask": _png(drawn.lung_mask),
-        "lesion_mask": _png(drawn.lesion_mask),
-        "label": phantom.CLASSES[drawn.label],
+        "lung_mask": _png(example.lung_mask * np.uint8(255)),
+        "lesion_mask": _png(example.lesion_mask * np.uint8(255)),
+        "label": phantom.CLASSES[label],
         "filename": filename,
-        "group": filename,
+        "group": filename,  # Each image is a patient of its own.
         "columns": "{}",
         "sha256": hashlib.sha256(image.tobytes()).hexdigest(),
         "format": "PNG",
-        **shortcuts.header_of(drawn.label, config.shortcut, config.side),
+        **shortcuts.header_of(label, config.shortcut, config.side),
     }
 
 
 def _png(pixels: np.ndarray) -> io.BytesIO:
-    return io.BytesIO(
-        radiograph.encode(pixels.astype(np.uint8) * 255 if pixels.dtype == bool else pixels)
-    )
+    return io.BytesIO(radiograph.encode(pixels))

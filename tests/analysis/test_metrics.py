@@ -1,4 +1,4 @@
-"""Scores and intervals against scikit-learn, published examples and simulation."""
+"""Scores of predictions, compared with scikit-learn."""
 
 import json
 
@@ -6,218 +6,192 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn import metrics as sk
+from sklearn import metrics as sklearn_metrics
 
-from trainer.analysis import intervals, metrics
+from tests.analysis.builders import make_predictions, random_predictions, single_groups
+from trainer.analysis import metrics, weighted
 
-NAMES = ("non_covid", "covid")
-
-
-def predictions(
-    rng: np.random.Generator, n: int, classes: int = 2
-) -> tuple[np.ndarray, np.ndarray]:
-    labels = np.concatenate([np.arange(classes), rng.integers(0, classes, n - classes)])
-    logits = rng.normal(size=(n, classes)) + 1.5 * np.eye(classes)[labels]
-    powers = np.exp(logits)
-    return labels, powers / powers.sum(axis=1, keepdims=True)
+SEEDS = st.integers(0, 10_000)
 
 
-def singles(n: int) -> np.ndarray:
-    return np.array([f"g{i}" for i in range(n)])
-
-
-@given(st.integers(0, 10_000), st.integers(8, 60))
-def test_scores_agree_with_scikit_learn_and_lie_within_their_intervals(seed, n):
-    labels, probabilities = predictions(np.random.default_rng(seed), n)
-    found = metrics.scores(labels, probabilities, singles(n), NAMES, "covid")
-    predicted = probabilities.argmax(axis=1)
-    expected = {
-        "accuracy": sk.accuracy_score(labels, predicted),
-        "loss": sk.log_loss(labels, probabilities),
-        "roc_auc": sk.roc_auc_score(labels, probabilities[:, 1]),
-        "sensitivity": sk.recall_score(labels, predicted),
-        "specificity": sk.recall_score(labels, predicted, pos_label=0),
-    }
+def expect_values(scores: dict, expected: dict) -> None:
+    """Asserts the values, and that each lies within its interval."""
     for name, value in expected.items():
-        assert found[name].value == pytest.approx(value, abs=1e-9), name
-        assert found[name].low <= found[name].value <= found[name].high, name
-    assert found["accuracy"].n == found["accuracy"].groups == n
+        assert scores[name].value == pytest.approx(value, abs=1e-9), name
+        assert scores[name].low <= scores[name].value <= scores[name].high, name
 
 
-def test_three_classes_give_the_mean_area_and_each_class_its_sensitivity():
-    labels, probabilities = predictions(np.random.default_rng(3), 90, classes=3)
-    found = metrics.scores(labels, probabilities, singles(90), ("a", "b", "c"), None)
-    assert found["roc_auc"].value == pytest.approx(
-        sk.roc_auc_score(labels, probabilities, multi_class="ovr")
+@given(SEEDS, st.integers(8, 60))
+def test_scores_agree_with_scikit_learn(seed, n):
+    predictions = random_predictions(seed, n)
+    labels = predictions.labels
+    predicted = predictions.predicted
+    scores = metrics.scores(predictions)
+    expected = {
+        "accuracy": sklearn_metrics.accuracy_score(labels, predicted),
+        "loss": sklearn_metrics.log_loss(labels, predictions.probabilities),
+        "roc_auc": sklearn_metrics.roc_auc_score(labels, predictions.probabilities[:, 1]),
+        "sensitivity": sklearn_metrics.recall_score(labels, predicted),
+        "specificity": sklearn_metrics.recall_score(labels, predicted, pos_label=0),
+    }
+    assert list(scores) == list(expected)  # In the order of metrics.json.
+    expect_values(scores, expected)
+    assert scores["accuracy"].n == scores["accuracy"].groups == n
+
+
+def test_three_classes_have_a_mean_auc_and_one_sensitivity_each():
+    predictions = random_predictions(3, 90, classes=3)
+    scores = metrics.scores(predictions)
+    auc = sklearn_metrics.roc_auc_score(
+        predictions.labels, predictions.probabilities, multi_class="ovr"
     )
-    for index, value in enumerate(
-        sk.recall_score(labels, probabilities.argmax(axis=1), average=None)
-    ):
-        assert found[f"sensitivity_{'abc'[index]}"].value == pytest.approx(value)
+    recalls = sklearn_metrics.recall_score(predictions.labels, predictions.predicted, average=None)
+    assert scores["roc_auc"].value == pytest.approx(auc)
+    for name, recall in zip("abc", recalls, strict=True):
+        assert scores[f"sensitivity_{name}"].value == pytest.approx(recall)
 
 
-def test_wilson_gives_the_published_example():
-    low, high = intervals.wilson(
-        81, 263
-    )  # Newcombe 1998 (doi:10.1002/(SICI)1097-0258(19980430)17:8<857), table I.
-    assert (low, high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert intervals.wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
-
-
-@pytest.mark.parametrize("reference", [(195, 219, 0.842, 0.925)])
-def test_wilson_of_the_reference_score(reference):
-    successes, n, low, high = reference
-    assert intervals.wilson(successes, n) == pytest.approx((low, high), abs=1e-3)
-
-
-def test_wilson_covers_about_95_percent():
-    rng = np.random.default_rng(0)
-    covered = []
-    for share in rng.uniform(0.02, 0.98, 400):
-        drawn = rng.binomial(60, share, 50)
-        covered += [low <= share <= high for low, high in (intervals.wilson(k, 60) for k in drawn)]
-    assert 0.93 < np.mean(covered) < 0.97
-
-
-@given(st.floats(0.5, 1.0), st.integers(5, 300), st.integers(5, 300))
-def test_the_area_interval_holds_the_area_and_narrows_with_numbers(area, positives, negatives):
-    low, high = intervals.auc_score_interval(area, positives, negatives)
-    assert 0.0 <= low <= area <= high <= 1.0 and low < high
-    closer = intervals.auc_score_interval(area, 4 * positives, 4 * negatives)
-    assert closer[1] - closer[0] < high - low + 1e-9
-
-
-def test_an_area_of_one_still_has_an_interval():
+def test_an_auc_of_one_has_an_interval():
     labels = np.repeat([0, 1], 20)
     probabilities = np.stack([1 - labels, labels], axis=1).astype(float)
-    for groups in (singles(40), np.array([f"g{i // 4}" for i in range(40)])):
-        found = metrics.scores(labels, probabilities, groups, NAMES, "covid")
-        assert found["roc_auc"].value == 1.0 and found["roc_auc"].low < 0.95
-        assert found["accuracy"].value == 1.0 and found["accuracy"].low < 0.95
+    for groups in (single_groups(40), np.array([f"g{index // 4}" for index in range(40)])):
+        scores = metrics.scores(make_predictions(labels, probabilities, groups))
+        assert scores["roc_auc"].value == 1.0
+        assert scores["roc_auc"].low < 0.95
+        assert scores["accuracy"].value == 1.0
+        assert scores["accuracy"].low < 0.95
 
 
-def test_groups_widen_the_interval_where_their_images_agree():
-    rng = np.random.default_rng(0)
-    hits, groups = np.repeat(rng.random(40) < 0.8, 10), np.repeat(singles(40), 10)
-    alone, together = intervals.proportion(hits, singles(400)), intervals.proportion(hits, groups)
-    assert together.high - together.low > 2 * (alone.high - alone.low)
-    assert (together.n, together.groups) == (400, 40)
+def test_the_same_predictions_give_the_same_interval():
+    predictions = random_predictions(5, 60, group_size=3)
+    assert metrics.scores(predictions) == metrics.scores(predictions)
 
 
-def test_the_same_data_give_the_same_interval():
-    labels, probabilities = predictions(np.random.default_rng(5), 60)
-    groups = np.array([f"g{i // 3}" for i in range(60)])
-    assert metrics.scores(labels, probabilities, groups, NAMES, "covid") == metrics.scores(
-        labels, probabilities, groups, NAMES, "covid"
-    )
+def test_scores_without_a_number_say_why():
+    predictions = make_predictions(np.array([0, 0]), np.array([[0.8, 0.2], [0.6, 0.4]]))
+    scores = metrics.scores(predictions)
+    assert scores["roc_auc"].value is None
+    assert "missing" in scores["roc_auc"].why
+    assert scores["sensitivity"].value is None
+    assert scores["sensitivity"].n == 0
+    assert scores["specificity"].value == 1.0
+    # metrics.json has a reason only where it has no number.
+    assert "why" in scores["roc_auc"].to_dict()
+    assert "why" not in scores["specificity"].to_dict()
 
 
-def test_no_number_where_none_can_be_given():
-    probabilities = np.array([[0.8, 0.2], [0.6, 0.4]])
-    found = metrics.scores(np.array([0, 0]), probabilities, singles(2), NAMES, "covid")
-    assert found["roc_auc"].value is None and "missing" in found["roc_auc"].why
-    assert found["sensitivity"].value is None and found["sensitivity"].n == 0
-    assert found["specificity"].value == 1.0
-    assert "why" in found["roc_auc"].to_dict() and "why" not in found["specificity"].to_dict()
-
-
-@given(st.integers(0, 10_000), st.integers(40, 90), st.floats(0.2, 0.8))
-def test_all_scores_agree_with_scikit_learn_and_lie_within_their_intervals(seed, n, threshold):
-    labels, probabilities = predictions(np.random.default_rng(seed), n)
-    groups = np.array([f"g{i // 2}" for i in range(n)])
-    found = metrics.all_scores(labels, probabilities, groups, NAMES, "covid", threshold)
-    score, said = probabilities[:, 1], (probabilities[:, 1] >= threshold).astype(int)
+@given(SEEDS, st.integers(40, 90), st.floats(0.2, 0.8))
+def test_detailed_scores_agree_with_scikit_learn(
+    seed,
+    n,
+    threshold,
+):
+    predictions = random_predictions(seed, n, group_size=2)
+    labels = predictions.labels
+    probability = predictions.probabilities[:, 1]
+    predicted = (probability >= threshold).astype(int)
+    scores = metrics.scores(predictions, detailed=True, threshold=threshold)
     expected = {
-        "accuracy": sk.accuracy_score(labels, said),
-        "balanced_accuracy": sk.balanced_accuracy_score(labels, said),
-        "sensitivity": sk.recall_score(labels, said),
-        "specificity": sk.recall_score(labels, said, pos_label=0),
-        "ppv": sk.precision_score(labels, said),
-        "npv": sk.precision_score(labels, said, pos_label=0),
-        "f1": sk.f1_score(labels, said),
-        "mcc": sk.matthews_corrcoef(labels, said),
-        "roc_auc": sk.roc_auc_score(labels, score),
-        "pr_auc": sk.average_precision_score(labels, score),
-        "log_loss": sk.log_loss(labels, probabilities),
-        "brier": sk.brier_score_loss(labels, score),
+        "accuracy": sklearn_metrics.accuracy_score(labels, predicted),
+        "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(labels, predicted),
+        "sensitivity": sklearn_metrics.recall_score(labels, predicted),
+        "specificity": sklearn_metrics.recall_score(labels, predicted, pos_label=0),
+        "ppv": sklearn_metrics.precision_score(labels, predicted),
+        "npv": sklearn_metrics.precision_score(labels, predicted, pos_label=0),
+        "f1": sklearn_metrics.f1_score(labels, predicted),
+        "mcc": sklearn_metrics.matthews_corrcoef(labels, predicted),
+        "roc_auc": sklearn_metrics.roc_auc_score(labels, probability),
+        "pr_auc": sklearn_metrics.average_precision_score(labels, probability),
+        "log_loss": sklearn_metrics.log_loss(labels, predictions.probabilities),
+        "brier": sklearn_metrics.brier_score_loss(labels, probability),
     }
     for name, value in expected.items():
-        assert found[name].value == pytest.approx(value, abs=1e-9), name
-    for name, score in found.items():
+        assert scores[name].value == pytest.approx(value, abs=1e-9), name
+    for name, score in scores.items():
         assert score.low <= score.value <= score.high, name
-        assert score.groups <= score.n <= n and json.dumps(score.to_dict()), name
-    assert found["accuracy"].groups == len(np.unique(groups))
+        assert score.groups <= score.n <= n, name
+        assert json.dumps(score.to_dict()), name
+    assert scores["accuracy"].groups == len(np.unique(predictions.groups))
 
 
-@given(st.integers(0, 10_000))
-def test_all_scores_of_three_classes_agree_with_scikit_learn(seed):
-    labels, probabilities = predictions(np.random.default_rng(seed), 60, classes=3)
-    said = probabilities.argmax(axis=1)
-    found = metrics.all_scores(labels, probabilities, singles(60), ("a", "b", "c"), None)
+@given(SEEDS)
+def test_detailed_scores_of_three_classes_agree_with_scikit_learn(seed):
+    predictions = random_predictions(seed, 60, classes=3)
+    labels = predictions.labels
+    predicted = predictions.predicted
+    probabilities = predictions.probabilities
     expected = {
-        "accuracy": sk.accuracy_score(labels, said),
-        "balanced_accuracy": sk.balanced_accuracy_score(labels, said),
-        "mcc": sk.matthews_corrcoef(labels, said),
-        "macro_f1": sk.f1_score(labels, said, average="macro"),
-        "roc_auc": sk.roc_auc_score(labels, probabilities, multi_class="ovr"),
-        "pr_auc": sk.average_precision_score(np.eye(3)[labels], probabilities),
-        "log_loss": sk.log_loss(labels, probabilities),
-        "brier": sk.brier_score_loss(labels, probabilities, labels=[0, 1, 2], scale_by_half=True),
+        "accuracy": sklearn_metrics.accuracy_score(labels, predicted),
+        "balanced_accuracy": sklearn_metrics.balanced_accuracy_score(labels, predicted),
+        "mcc": sklearn_metrics.matthews_corrcoef(labels, predicted),
+        "macro_f1": sklearn_metrics.f1_score(labels, predicted, average="macro"),
+        "roc_auc": sklearn_metrics.roc_auc_score(labels, probabilities, multi_class="ovr"),
+        "pr_auc": sklearn_metrics.average_precision_score(np.eye(3)[labels], probabilities),
+        "log_loss": sklearn_metrics.log_loss(labels, probabilities),
+        "brier": sklearn_metrics.brier_score_loss(
+            labels,
+            probabilities,
+            labels=[0, 1, 2],
+            scale_by_half=True,
+        ),
     }
-    for name, value in expected.items():
-        assert found[name].value == pytest.approx(value, abs=1e-9), name
-        assert found[name].low <= found[name].value <= found[name].high, name
+    expect_values(metrics.scores(predictions, detailed=True), expected)
 
 
-@given(st.integers(0, 10_000), st.integers(4, 40))
-def test_weighted_areas_and_precisions_are_scikit_learns_ties_included(seed, n):
+@given(SEEDS, st.integers(4, 40))
+def test_weighted_scores_agree_with_scikit_learn_also_with_ties(seed, n):
     rng = np.random.default_rng(seed)
-    positive, score = rng.random(n) < 0.5, np.round(rng.random(n), 1)
+    positive = rng.random(n) < 0.5
+    score = np.round(rng.random(n), 1)  # Few distinct values: many ties.
     weights = rng.multinomial(n, np.full(n, 1 / n), size=5).astype(float)
-    areas, precisions = (
-        metrics.weighted_areas(positive, score)(weights),
-        metrics.weighted_precisions(positive, score)(weights),
-    )
-    for row, area, precision in zip(weights, areas, precisions, strict=True):
+    aucs = weighted.aucs(positive, score)(weights)
+    precisions = weighted.average_precisions(positive, score)(weights)
+    for row, auc, precision in zip(
+        weights,
+        aucs,
+        precisions,
+        strict=True,
+    ):
+        # A resample of one class has no score.
         if len(np.unique(positive[row > 0])) < 2:
-            assert np.isnan(area) and np.isnan(precision)
+            assert np.isnan(auc)
+            assert np.isnan(precision)
             continue
-        assert area == pytest.approx(sk.roc_auc_score(positive, score, sample_weight=row))
-        assert precision == pytest.approx(
-            sk.average_precision_score(positive, score, sample_weight=row)
+        expected_auc = sklearn_metrics.roc_auc_score(positive, score, sample_weight=row)
+        expected_precision = sklearn_metrics.average_precision_score(
+            positive, score, sample_weight=row
         )
+        assert auc == pytest.approx(expected_auc)
+        assert precision == pytest.approx(expected_precision)
 
 
-def test_a_classifier_without_error_still_has_intervals():
+def test_a_classifier_without_error_has_intervals():
     labels = np.repeat([0, 1], 30)
+    # Correct, but not certain.
     probabilities = np.stack([1 - labels, labels], axis=1) * 0.98 + 0.01
-    for groups in (singles(60), np.array([f"g{i // 3}" for i in range(60)])):
-        found = metrics.all_scores(labels, probabilities, groups, NAMES, "covid")
-        for name in (
-            "accuracy",
-            "balanced_accuracy",
-            "sensitivity",
-            "ppv",
-            "npv",
-            "f1",
-            "mcc",
-            "roc_auc",
-            "pr_auc",
-        ):
-            assert found[name].value == pytest.approx(1.0) and 0.5 < found[name].low < 0.97, name
+    names = ("accuracy", "balanced_accuracy", "sensitivity", "ppv", "npv", "f1", "mcc")
+    for groups in (single_groups(60), np.array([f"g{index // 3}" for index in range(60)])):
+        scores = metrics.scores(make_predictions(labels, probabilities, groups), detailed=True)
+        for name in (*names, "roc_auc", "pr_auc"):
+            assert scores[name].value == pytest.approx(1.0), name
+            assert 0.5 < scores[name].low < 0.97, name
 
 
-def test_all_scores_give_no_number_where_none_can_be_given():
-    probabilities = np.tile([0.8, 0.2], (25, 1))
-    found = metrics.all_scores(np.zeros(25, int), probabilities, singles(25), NAMES, "covid")
+def test_detailed_scores_of_one_class_say_why_they_have_no_number():
+    predictions = make_predictions(np.zeros(25, int), np.tile([0.8, 0.2], (25, 1)))
+    scores = metrics.scores(predictions, detailed=True)
     for name in ("sensitivity", "balanced_accuracy", "ppv", "f1", "mcc", "roc_auc", "pr_auc"):
-        assert found[name].value is None and found[name].why, name
-    assert found["specificity"].value == found["accuracy"].value == found["npv"].value == 1.0
-    single = metrics.all_scores(np.array([1]), probabilities[:1], singles(1), NAMES, "covid")
-    assert single["ece"].value is None and single["sensitivity"].value == 0.0
-    assert (
-        metrics.all_scores(np.zeros(0, int), probabilities[:0], singles(0), NAMES, "covid")[
-            "accuracy"
-        ].value
-        is None
-    )
+        assert scores[name].value is None, name
+        assert scores[name].why, name
+    # All images are negative and called so.
+    for name in ("specificity", "accuracy", "npv"):
+        assert scores[name].value == 1.0, name
+
+
+def test_detailed_scores_of_one_image_and_of_none():
+    single = make_predictions(np.array([1]), np.array([[0.8, 0.2]]))
+    scores = metrics.scores(single, detailed=True)
+    assert scores["ece"].value is None  # Too few images for a bin.
+    assert scores["sensitivity"].value == 0.0
+    nothing = single.take(np.zeros(0, int))
+    assert metrics.scores(nothing, detailed=True)["accuracy"].value is None

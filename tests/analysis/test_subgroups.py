@@ -1,105 +1,98 @@
-"""Subgroups: each is scored as if it stood alone, and small ones are left blank."""
+"""Subgroups: each is scored like a split of its own, and small ones are left blank."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.analysis.builders import make_predictions, softmax
 from trainer.analysis import metrics, subgroups
+from trainer.analysis.predictions import Predictions
 
-NAMES = ("non_covid", "covid")
 
-
-def split(n: int = 120, classes: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
+def simulated(n: int = 120, classes: int = 2) -> Predictions:
+    """Simulates predictions with classes in turn and groups of two images."""
     labels = np.arange(n) % classes
-    powers = np.exp(rng.normal(size=(n, classes)) + 1.5 * np.eye(classes)[labels])
-    return labels, powers / powers.sum(axis=1, keepdims=True), (np.arange(n) // 2).astype(str)
+    logits = np.random.default_rng(0).normal(size=(n, classes)) + 1.5 * np.eye(classes)[labels]
+    return make_predictions(labels, softmax(logits), (np.arange(n) // 2).astype(str))
 
 
-def test_a_part_is_scored_as_if_it_stood_alone():
-    labels, probabilities, groups = split()
+def test_a_subgroup_is_scored_like_a_split_of_its_own():
+    predictions = simulated()
     values = np.where(np.arange(120) < 70, "PA", "AP")
-    found = subgroups.by_value(values, labels, probabilities, groups, NAMES, "covid")
-    assert list(found) == ["PA", "AP"]
-    for name, part in found.items():
-        inside = values == name
-        alone = metrics.all_scores(
-            labels[inside], probabilities[inside], groups[inside], NAMES, "covid"
-        )
-        assert part["n"] == inside.sum() and part["groups"] == len(np.unique(groups[inside]))
+    rows = subgroups.by_value(values, predictions)
+    assert list(rows) == ["PA", "AP"]
+    for name, row in rows.items():
+        subgroup = predictions.take(values == name)
+        expected = metrics.scores(subgroup, detailed=True)
+        assert row["n"] == len(subgroup)
+        assert row["groups"] == len(np.unique(subgroup.groups))
         for score in ("accuracy", "sensitivity", "specificity", "roc_auc"):
-            assert part[score] == alone[score], score
+            assert row[score] == expected[score], score
 
 
-def test_three_classes_give_each_class_its_sensitivity():
-    labels, probabilities, groups = split(classes=3)
-    found = subgroups.by_value(
-        np.full(120, "x"), labels, probabilities, groups, ("a", "b", "c"), None
-    )["x"]
-    assert set(found) == {
-        "n",
-        "groups",
-        "accuracy",
-        "roc_auc",
-        "sensitivity_a",
-        "sensitivity_b",
-        "sensitivity_c",
-    }
+def test_three_classes_have_one_sensitivity_each():
+    row = subgroups.by_value(np.full(120, "x"), simulated(classes=3))["x"]
+    sensitivities = {"sensitivity_a", "sensitivity_b", "sensitivity_c"}
+    assert set(row) == {"n", "groups", "accuracy", "roc_auc"} | sensitivities
 
 
 @given(st.integers(1, 60))
-def test_no_number_stands_on_fewer_than_twenty_images(size):
+def test_fewer_than_twenty_images_give_no_number(size):
     values = np.where(np.arange(120) < size, "rare", "common")
-    for part in subgroups.by_value(values, *split(), NAMES, "covid").values():
-        for score in (part["accuracy"], part["sensitivity"], part["specificity"], part["roc_auc"]):
+    for row in subgroups.by_value(values, simulated()).values():
+        for name in ("accuracy", "sensitivity", "specificity", "roc_auc"):
+            score = row[name]
             assert (score.value is None) == (score.n < 20)
-            assert (
-                score.value is not None or "20" in score.why or score.n == 0 or "class" in score.why
-            )
+            # Too few images of a class, none of it, or one class only.
+            if score.value is None:
+                assert "20" in score.why or score.n == 0 or "class" in score.why
 
 
-def test_a_part_of_one_class_has_no_area():
-    labels, probabilities, groups = split()
-    part = subgroups.by_value(labels.astype(str), labels, probabilities, groups, NAMES, "covid")[
-        "1"
-    ]
-    assert part["roc_auc"].value is None and part["specificity"].n == 0
-    assert part["accuracy"].value == part["sensitivity"].value
+def test_a_subgroup_of_one_class_has_no_auc():
+    predictions = simulated()
+    row = subgroups.by_value(predictions.labels.astype(str), predictions)["1"]
+    assert row["roc_auc"].value is None
+    assert row["specificity"].n == 0
+    assert row["accuracy"].value == row["sensitivity"].value
 
 
-def test_numbers_are_cut_into_quarters_and_text_is_not():
+def test_many_numbers_are_cut_into_quarters():
+    # One age is not recorded.
     ages = np.array([str(age) for age in range(20, 60)] + [""])
-    cut = subgroups.parts(ages)
-    names, counts = np.unique(cut, return_counts=True)
-    assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == {
-        "": 1,
-        "20 to 29": 10,
-        "30 to 39": 10,
-        "40 to 49": 10,
-        "50 to 59": 10,
-    }
-    for kept in (
-        np.array(["1", "2", "3"] * 20),
-        np.array([f"view {i}" for i in range(30)]),
-        np.array(["", ""]),
-        np.array([*map(str, range(30)), "nan"]),
-    ):
-        assert (subgroups.parts(kept) == kept).all()
+    names, counts = np.unique(subgroups.bin_values(ages), return_counts=True)
+    spans = {"20 to 29": 10, "30 to 39": 10, "40 to 49": 10, "50 to 59": 10}
+    assert dict(zip(names.tolist(), counts.tolist(), strict=True)) == {"": 1} | spans
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["1", "2", "3"] * 20,
+        [f"view {index}" for index in range(30)],
+        ["", ""],
+        [*map(str, range(30)), "nan"],
+    ],
+)
+def test_text_and_few_numbers_are_not_cut(values):
+    column = np.array(values)
+    assert (subgroups.bin_values(column) == column).all()
 
 
 @given(st.lists(st.integers(0, 40), min_size=11, max_size=100))
 def test_every_number_lies_in_the_span_that_names_it(numbers):
     values = np.array([str(number) for number in numbers])
-    for number, name in zip(numbers, subgroups.parts(values), strict=True):
-        low, *high = (float(end) for end in name.split(" to "))
-        assert low <= number <= (high[0] if high else low)
+    for number, name in zip(numbers, subgroups.bin_values(values), strict=True):
+        # A span of one number is named after it.
+        bounds = [float(bound) for bound in name.split(" to ")]
+        assert bounds[0] <= number <= bounds[-1]
 
 
-def test_columns_that_tell_nothing_apart_are_left_out_and_blanks_are_named():
+def test_columns_of_one_value_are_left_out_and_empty_values_are_named():
+    predictions = simulated()
     columns = {"view": np.where(np.arange(120) % 3 == 0, "", "PA"), "site": np.full(120, "one")}
-    found = subgroups.by_columns(columns, *split(), NAMES, "covid")
-    assert list(found) == ["view"] and list(found["view"]) == ["PA", subgroups.UNKNOWN]
-    assert found["view"]["PA"]["accuracy"].low == pytest.approx(
-        subgroups.by_value(columns["view"], *split(), NAMES, "covid")["PA"]["accuracy"].low
-    )
+    rows = subgroups.by_columns(columns, predictions)
+    assert list(rows) == ["view"]
+    assert list(rows["view"]) == ["PA", subgroups.UNKNOWN]
+    expected = subgroups.by_value(columns["view"], predictions)["PA"]["accuracy"]
+    assert rows["view"]["PA"]["accuracy"].low == pytest.approx(expected.low)

@@ -1,81 +1,84 @@
-"""Measures on this machine what each stage costs, beside what others take for the same, in turns.
+"""The benchmark's command: speed of every stage on this machine, beside other frameworks.
 
-python -m tests.benchmark --output=bench.json
-python -m tests.benchmark --output=bench.json --quick
+    pip install -e ".[bench]"                                   # PyTorch, optional
+    python -m tests.benchmark --output=bench.json --quick       # two minutes on two cores
+    python -m tests.benchmark --output=bench.json               # five to fifteen minutes
+    python -m tests.benchmark --output=bench.json --only=step,start
+    python -m tests.benchmark --output=bench.json --train       # about an hour
+
+Run it from the checkout's root on a machine that does nothing else. Measurements are taken in
+turns, each framework in a process of its own. Every figure is a median with its range; ratios are
+taken round by round. "By CPU time" is the same ratio in processor seconds, which other load
+changes less. With --manual_dir the radiographs of that folder are used, else synthetic ones are
+drawn. The command prints the table and writes it to --output: {"rows": [{"name", "ours", "peer",
+"ratio", "target", "met"}, ...]}. Beside it, bench.png shows each ratio over its target and
+bench_growth.png how costs grow. Without PyTorch its rows are there and not measured. --train also
+trains whole models, the reference recipe in plain Keras among them. Their records stay in
+bench_runs/ and are used again.
 """
 
-from collections.abc import Sequence
+from absl import flags
 
-from absl import app, flags
+from tests.benchmark import STAGES
+from trainer import cli, tf_startup
 
-from trainer import errors, tf_startup
-
+# TensorFlow is imported in main: --help must not wait for it.
 _OUTPUT = flags.DEFINE_string(
-    "output", "bench.json", "The JSON to write; its picture goes beside it, as PNG."
+    "output",
+    "bench.json",
+    "The JSON file to write; the figures go beside it as PNG.",
 )
-_QUICK = flags.DEFINE_boolean("quick", False, "Fewer images and rounds: two minutes on two cores.")
+_QUICK = flags.DEFINE_boolean(
+    "quick",
+    False,
+    "Fewer images and rounds: two minutes on two cores.",
+)
 _ONLY = flags.DEFINE_list(
     "only",
     [],
-    "Measure only these stages: "
-    + ", ".join(
-        (
-            "pipeline",
-            "step",
-            "convolutions",
-            "overheads",
-            "start",
-            "answer",
-            "build",
-            "runs",
-            "growth",
-        )
-    )
-    + ". Default: all.",
+    f"Measure only these stages: {', '.join(STAGES)}. Default: all.",
 )
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where prepared sets are kept, as for trainer.main."
+    "data_dir",
+    None,
+    "The folder of prepared data sets, as for trainer.main.",
 )
 _MANUAL_DIR = flags.DEFINE_string(
-    "manual_dir", None, "The radiographs to measure on, as for trainer.main. Default: phantoms."
+    "manual_dir",
+    None,
+    "The radiographs to measure on, as for trainer.main. Default: synthetic ones.",
 )
 _RECORDED = flags.DEFINE_string(
     "recorded",
     None,
-    "The folder of recorded trainings: default/, best_0..2/, reference_0..2/. Default: OUTPUT_runs "
-    "beside the output.",
+    "The folder of recorded trainings: default/, best_0..2/, reference_0..2/. "
+    "Default: OUTPUT_runs beside the output.",
 )
 _TRAIN = flags.DEFINE_boolean(
     "train",
     False,
-    "Train what --recorded lacks: the default command once, best.flags and the reference recipe in "
-    "plain Keras three times; about an hour on two cores.",
+    "Train the runs that --recorded lacks: the default command once, best.flags and the "
+    "reference recipe in plain Keras three times; about an hour on two cores.",
 )
 
 
-def main(argv: Sequence[str]) -> None:
-    with errors.reported():
-        if len(argv) > 1:
-            raise errors.UserError(
-                f"'{argv[1]}' is not a flag; settings are given as --name=value, see --help."
-            )
-        tf_startup.start_tensorflow()
-        from tests.benchmark import suite
+def main() -> None:
+    """Measures the stages and prints the table."""
+    tf_startup.start_tensorflow()
+    from tests.benchmark import suite
 
-        print(
-            suite.measure(
-                suite.Settings(
-                    _OUTPUT.value,
-                    _QUICK.value,
-                    tuple(_ONLY.value),
-                    _DATA_DIR.value,
-                    _MANUAL_DIR.value,
-                    _RECORDED.value,
-                    _TRAIN.value,
-                )
-            )
-        )
+    settings = suite.Settings(
+        output=_OUTPUT.value,
+        quick=_QUICK.value,
+        only=tuple(_ONLY.value),
+        data_dir=_DATA_DIR.value,
+        manual_dir=_MANUAL_DIR.value,
+        recorded=_RECORDED.value,
+        train=_TRAIN.value,
+    )
+    print(suite.measure(settings))
 
 
+# Peers' processes import this module again, under another name.
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

@@ -1,18 +1,22 @@
-"""Stage: how costs grow with the number of images, the side and the batch, with the slopes of their curves."""
+"""Stage of growth: input and steps as functions of images, side and batch.
+
+curves = growth.measure(quick=True)
+growth.draw(curves, Path("bench_growth.png"))
+"""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 
-from tests.benchmark import keras_side, our_side
-from tests.benchmark.rows import Spread, in_turns
-from trainer.training import input_pipeline
+from tests.benchmark import fixtures, rows
+from tests.benchmark.rows import Spread, interleave
 
-matplotlib.use("Agg")
+matplotlib.use("Agg")  # Needs no screen.
 from matplotlib import pyplot as plt
 
 _BATCHES = 20  # Many more than are prepared ahead.
@@ -20,117 +24,106 @@ _BATCHES = 20  # Many more than are prepared ahead.
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A cost against a size, both on logarithmic axes.
+    """A cost as a function of a size, for logarithmic axes.
 
     Attributes:
-      name, along, cost: what it is and what its axes are.
-      sizes: where it was measured.
-      costs: what was measured there.
+      name: of the measurement.
+      along: name of the size.
+      sizes: measured sizes, rising.
+      costs: measurements at each size.
+      cost: unit of the costs.
     """
 
     name: str
     along: str
-    cost: str
     sizes: Sequence[int]
     costs: Sequence[Spread]
+    cost: str = "seconds"
 
     @property
     def slope(self) -> float:
-        """The exponent: 1 where the cost grows as the size, 2 as its square."""
-        return float(
-            np.polyfit(np.log(self.sizes), np.log([cost.median for cost in self.costs]), 1)[0]
-        )
+        """Exponent of growth: 1 for a cost proportional to the size, 2 for its square."""
+        # A straight line on logarithmic axes: cost = constant * size ** slope.
+        medians = [cost.median for cost in self.costs]
+        return float(np.polyfit(np.log(self.sizes), np.log(medians), 1)[0])
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns the curve as the JSON file holds it."""
         return dataclasses.asdict(self) | {"slope": self.slope}
 
 
 def measure(quick: bool) -> list[Curve]:
-    """An epoch's input over images 1, 10, 100 times; input and step over the side; input and step over the batch."""
-    images = (320, 3200, 32000)
+    """Measures input and steps as functions of images, side and batch.
+
+    Args:
+      quick: whether to measure fewer sizes.
+    """
+    counts = (320, 3200, 32000)
     sides = (128, 500) if quick else (128, 256, 500, 750, 1000)
-    sizes = (8, 32) if quick else (8, 16, 32, 64, 128)
+    batches = (8, 32) if quick else (8, 16, 32, 64, 128)
+    # (images, side, images a batch, batches to read)
+    epochs = [(count, 64, 16, count // 16) for count in counts]
+    by_side = [(64, side, 16, _BATCHES) for side in sides]
+    by_batch = [(128, 256, batch, _BATCHES) for batch in batches]
+    side_settings = [{"image_size": side} for side in sides]
+    batch_settings = [{"image_size": 256, "batch_size": batch} for batch in batches]
+    step = "a step of the default model"
     return [
-        Curve(
-            "input, an epoch, side 64",
-            "images",
-            "seconds",
-            images,
-            _taken(
-                quick, [_epoch(our_side.squares(count, 64), 16, count // 16) for count in images]
-            ),
-        ),
-        Curve(
-            "input, 20 batches of 16",
-            "side",
-            "seconds",
-            sides,
-            _taken(quick, [_epoch(our_side.squares(64, side), 16, _BATCHES) for side in sides]),
-        ),
-        _steps(
-            "a step of the default model, batch 16",
-            "side",
-            sides,
-            quick,
-            [{"image_size": side} for side in sides],
-        ),
-        Curve(
-            "input, 20 batches, side 256",
-            "batch",
-            "seconds",
-            sizes,
-            _taken(quick, [_epoch(our_side.squares(128, 256), size, _BATCHES) for size in sizes]),
-        ),
-        _steps(
-            "a step of the default model, side 256",
-            "batch",
-            sizes,
-            quick,
-            [{"image_size": 256, "batch_size": size} for size in sizes],
-        ),
+        Curve("input, an epoch, side 64", "images", counts, _input_costs(epochs, quick)),
+        Curve("input, 20 batches of 16", "side", sides, _input_costs(by_side, quick)),
+        Curve(f"{step}, batch 16", "side", sides, _step_costs(side_settings, quick)),
+        Curve("input, 20 batches, side 256", "batch", batches, _input_costs(by_batch, quick)),
+        Curve(f"{step}, side 256", "batch", batches, _step_costs(batch_settings, quick)),
     ]
 
 
 def draw(curves: Sequence[Curve], path: Path) -> None:
-    """One panel for each of images, side, batch."""
+    """Draws the costs, one panel for each of images, side and batch.
+
+    Args:
+      curves: to draw.
+      path: of the PNG file.
+    """
+    # In order of appearance, each once.
     names = list(dict.fromkeys(curve.along for curve in curves))
     figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 4), layout="constrained")
-    for axis, along in zip(axes, names, strict=True):
-        for curve in (curve for curve in curves if curve.along == along):
-            low, middle, high = (
-                np.array([getattr(cost, part) for cost in curve.costs])
-                for part in ("low", "median", "high")
-            )
-            axis.errorbar(
-                curve.sizes,
-                middle,
-                [middle - low, high - middle],
-                marker="o",
-                capsize=3,
-                label=f"{curve.name}: slope {curve.slope:.2f}",
-            )
-        axis.set(xlabel=along, ylabel="seconds (median and range)", xscale="log", yscale="log")
+    panels = dict(zip(names, axes, strict=True))
+    for curve in curves:
+        values = np.array([[cost.low, cost.median, cost.high] for cost in curve.costs])
+        low, median, high = values.T  # [sizes] each
+        panels[curve.along].errorbar(
+            curve.sizes,
+            median,
+            [median - low, high - median],
+            marker="o",
+            capsize=3,
+            label=f"{curve.name}: slope {curve.slope:.2f}",
+        )
+    for name, axis in panels.items():
+        axis.set(xlabel=name, ylabel="seconds (median and range)", xscale="log", yscale="log")
         axis.grid(alpha=0.3, which="both")
         axis.legend(fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
-def _epoch(held: input_pipeline.Examples, batch: int, batches: int) -> Callable[[], float]:
-    """Seconds in which so many batches are drawn; a batch is waited for first, so that setting up is not counted."""
-    data = our_side.batches(held, batch)
-    return lambda: batch * batches / keras_side.rate_of(data, batch, batches)
+def _input_costs(sizes: Sequence[tuple[int, int, int, int]], quick: bool) -> list[Spread]:
+    """Measures reading noise.
+
+    Args:
+      sizes: (images, side, images a batch, batches to read) of each measurement.
+      quick: whether to take fewer rounds.
+    """
+    measures = []
+    for count, side, batch, batches in sizes:
+        data = fixtures.input_batches(fixtures.noise_examples(count, side), batch)
+        measures.append(functools.partial(rows.time_batches, data, batches))
+    return [Spread.of(series) for series in interleave(2 if quick else 7, *measures)]
 
 
-def _steps(
-    name: str, along: str, sizes: Sequence[int], quick: bool, settings: Sequence[dict[str, int]]
-) -> Curve:
+def _step_costs(settings: Sequence[dict[str, int]], quick: bool) -> list[Spread]:
     costs = []
-    for chosen in settings:  # One after another: all at once would not fit into memory.
-        measure = our_side.step(steps=1 if quick else 3, **chosen)
+    for fields in settings:  # One after another: together they would not fit into memory.
+        measure = fixtures.project_step(steps=1 if quick else 3, **fields)
         costs.append(Spread.of([measure() for _ in range(2 if quick else 5)]))
-    return Curve(name, along, "seconds", sizes, costs)
-
-
-def _taken(quick: bool, measures: Sequence[Callable[[], float]]) -> list[Spread]:
-    return [Spread.of(values) for values in in_turns(2 if quick else 7, *measures)]
+    return costs

@@ -1,0 +1,1 @@
+"""Tests of trainer.data and of the builders in datasets/."""

@@ -1,4 +1,7 @@
-"""A full disk, a read-only folder, damaged records and checkpoints: one clear line, and what was saved is intact."""
+"""Tests of a full disk, a read-only folder, and damaged records and checkpoints.
+
+Each gives one clear line, and saved files stay intact.
+"""
 
 import contextlib
 import dataclasses
@@ -6,22 +9,32 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
+from tests.data.sets import open_set
 from trainer.config import TrainConfig
-from trainer.data import prepared, records
+from trainer.data import records
+from trainer.data.prepared import PreparedDataset
+from trainer.data.run import open_run
 from trainer.errors import UserError
-from trainer.training import checkpoint, input_pipeline, loop
+from trainer.experiments.run import train_and_evaluate
+from trainer.training import checkpoint, input_pipeline
 
 resource = pytest.importorskip("resource", reason="limits on files are POSIX")
 
 
 @contextlib.contextmanager
-def files_no_larger_than(size: int):
-    """Within, a write beyond `size` bytes fails as on a full disk (Python ignores the signal that goes with it)."""
+def limit_file_size(size: int) -> Iterator[None]:
+    """Makes writes beyond `size` bytes fail, as on a full disk.
+
+    Python ignores the signal that accompanies the failure.
+    """
+    # (soft, hard); only the soft limit changes.
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -30,52 +43,86 @@ def files_no_larger_than(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@contextlib.contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Makes a folder read-only; root needs a mount for that, which may be forbidden."""
+    if os.geteuid():
+        folder.chmod(0o555)
+        yield
+        folder.chmod(0o755)
+        return
+    if not sys.platform.startswith("linux"):
+        pytest.skip("root can write everywhere")
+    mount = ["mount", "--bind", "-o", "ro", folder, folder]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("root can write everywhere, and may not mount here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
 @pytest.fixture
-def kept(tmp_path) -> checkpoint.Checkpoints:
-    """Checkpoints of steps 1 and 2, in tmp_path; the weights are all 1, then all 2, and 3 at the end."""
-    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(512)])
+def model() -> keras.Model:
+    return keras.Sequential([keras.Input((64,)), keras.layers.Dense(512)])
+
+
+@pytest.fixture
+def checkpoints(model, tmp_path) -> checkpoint.Checkpoints:
+    """Checkpoints of steps 1 and 2, in tmp_path.
+
+    All weights are 1 in the first and 2 in the second; the model ends with 3.
+    """
     optimizer = keras.optimizers.Adam()
+    # Its slots are part of a checkpoint.
     optimizer.build(model.trainable_variables)
-    found = checkpoint.Checkpoints(tmp_path, model, optimizer)
+    saved = checkpoint.Checkpoints(tmp_path, model, optimizer)
     for step in (1, 2, 3):
         model.set_weights([np.full_like(values, step) for values in model.get_weights()])
         if step < 3:
-            found.save(step)
-    found.model = model
-    return found
+            saved.save(step)
+    return saved
 
 
-def weight(kept: checkpoint.Checkpoints) -> float:
-    return float(kept.model.get_weights()[0][0, 0])
+def first_weight(model: keras.Model) -> float:
+    return float(model.get_weights()[0][0, 0])
 
 
-def test_a_full_disk_is_one_line_and_the_checkpoint_before_is_intact(kept):
+def test_full_disk_gives_one_line_and_the_earlier_checkpoint_is_intact(checkpoints, model):
     with (
-        files_no_larger_than(50_000),
+        limit_file_size(50_000),
         pytest.raises(UserError, match=r"step-00000003 cannot be written.*make room") as caught,
     ):
-        kept.save(3)
+        checkpoints.save(3)
     assert "\n" not in str(caught.value)
-    assert kept.restore() == 2 and weight(kept) == 2
-    kept.save(3)
-    assert kept.restore() == 3
+    assert checkpoints.restore() == 2
+    assert first_weight(model) == 2
+    # With room again, saving works.
+    checkpoints.save(3)
+    assert checkpoints.restore() == 3
 
 
 @pytest.mark.parametrize("ending", [".data-00000-of-00001", ".index", ".json"])
-@pytest.mark.parametrize("left", [0, 20])
-def test_a_truncated_checkpoint_is_named_and_passed_over(kept, tmp_path, capfd, ending, left):
-    os.truncate(tmp_path / f"step-00000002{ending}", left)
-    assert kept.restore() == 1 and weight(kept) == 1
-    assert "step-00000002 is damaged and passed over" in capfd.readouterr().err
+@pytest.mark.parametrize("size", [0, 20])
+def test_truncated_checkpoint_is_reported_and_skipped(
+    checkpoints, model, tmp_path, capfd, ending, size
+):
+    # Each of the three files of a checkpoint, empty or cut.
+    os.truncate(tmp_path / f"step-00000002{ending}", size)
+    assert checkpoints.restore() == 1
+    assert first_weight(model) == 1
+    assert "step-00000002 is damaged" in capfd.readouterr().err
 
 
 @pytest.fixture
-def damaged(tiny_data_dir, tmp_path):
+def damaged_set(tiny_data_dir, tmp_path) -> PreparedDataset:
     """The tiny set with one byte of a training record changed."""
+    # Other tests share the original.
     shutil.copytree(tiny_data_dir, tmp_path / "data")
-    data = prepared.open_dataset("covid_xray", data_dir=str(tmp_path / "data"))
+    data = open_set(tmp_path / "data")
     path = data.builder.info.splits["train"].filepaths[0]
     content = bytearray(path.read_bytes())
+    # The checksum of the record no longer fits.
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
     return data
@@ -85,58 +132,38 @@ def damaged(tiny_data_dir, tmp_path):
     "read",
     [
         lambda builder: records.read(builder, "train"),
-        *(
-            lambda builder, cache=cache: input_pipeline.load(builder, "train", 64, cache)
-            for cache in ("memory", "disk", "none")
-        ),
+        lambda builder: input_pipeline.load(builder, "train", 64, cache="memory"),
+        lambda builder: input_pipeline.load(builder, "train", 64, cache="disk"),
+        lambda builder: input_pipeline.load(builder, "train", 64, cache="none"),
     ],
     ids=["audit", "memory", "disk", "none"],
 )
-def test_a_damaged_record_is_one_line_that_names_the_set(damaged, read):
-    with pytest.raises(
-        UserError,
-        match=r"records of train in .*covid_xray.* are damaged .*corrupted.*prepared anew",
-    ) as caught:
-        read(damaged.builder)
-    assert "\n" not in str(caught.value) and not list(damaged.builder.data_path.glob("*.part"))
+def test_damaged_record_gives_one_line_that_names_the_set(damaged_set, read):
+    builder = damaged_set.builder
+    message = r"records of train in .*covid_xray.* are damaged .*corrupted.*prepared anew"
+    with pytest.raises(UserError, match=message) as caught:
+        read(builder)
+    assert "\n" not in str(caught.value)
+    # No partial cache remains.
+    assert not list(builder.data_path.glob("*.part"))
 
 
-def test_a_workdir_that_can_only_be_read_is_one_line(tiny_data_dir, tmp_path):
-    config = TrainConfig(
-        dataset="covid_xray", data_dir=str(tiny_data_dir), workdir=str(tmp_path / "run")
-    )
-    loop.open_run(config)
+def test_read_only_workdir_gives_one_line(tiny_data_dir, tmp_path):
+    workdir = tmp_path / "run"
+    config = TrainConfig(dataset="covid_xray", data_dir=str(tiny_data_dir), workdir=str(workdir))
+    # The first call creates the workdir.
+    open_run(config, requested=config)
     with (
-        read_only(tmp_path / "run"),
+        read_only(workdir),
         pytest.raises(UserError, match=r"cannot write to .*run; use a --workdir") as caught,
     ):
-        loop.open_run(config)
+        open_run(config, requested=config)
     assert "\n" not in str(caught.value)
 
 
-@contextlib.contextmanager
-def read_only(folder):
-    """Within, nothing can be written to a folder; root needs a mount for that, which must be allowed."""
-    if os.geteuid():
-        folder.chmod(0o555)
-        yield
-        folder.chmod(0o755)
-        return
-    if not sys.platform.startswith("linux"):
-        pytest.skip("root can write everywhere")
-    if subprocess.run(
-        ["mount", "--bind", "-o", "ro", folder, folder], capture_output=True
-    ).returncode:
-        pytest.skip("root can write everywhere, and may not mount here")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
 @pytest.mark.slow
-def test_a_run_whose_disk_fills_up_stops_with_one_line_and_ends_as_if_it_had_not(
-    tiny_data_dir, tmp_path
+def test_run_on_a_full_disk_stops_with_one_line_and_resumes_to_the_same_result(
+    tiny_data_dir, tmp_path, monkeypatch
 ):
     config = TrainConfig(
         dataset="covid_xray",
@@ -148,25 +175,27 @@ def test_a_run_whose_disk_fills_up_stops_with_one_line_and_ends_as_if_it_had_not
         checkpoint_every_steps=2,
         workdir=str(tmp_path / "whole"),
     )
-    whole = loop.train_and_evaluate(config)
-    filled = dataclasses.replace(config, workdir=str(tmp_path / "filled"))
-    save, saved = checkpoint.Checkpoints.save, []
+    whole = train_and_evaluate(config)
+    interrupted = dataclasses.replace(config, workdir=str(tmp_path / "interrupted"))
+    save = checkpoint.Checkpoints.save
+    steps = []
 
-    def filling(self, step):
-        saved.append(step)
-        with files_no_larger_than(100_000) if len(saved) == 4 else contextlib.nullcontext():
+    def save_with_little_room(self: checkpoint.Checkpoints, step: int) -> None:
+        steps.append(step)
+        # The fourth checkpoint meets the full disk.
+        room = limit_file_size(100_000) if len(steps) == 4 else contextlib.nullcontext()
+        with room:
             save(self, step)
 
-    with (
-        pytest.MonkeyPatch.context() as patched,
-        pytest.raises(UserError, match="cannot be written") as caught,
-    ):
-        patched.setattr(checkpoint.Checkpoints, "save", filling)
-        loop.train_and_evaluate(filled)
-    assert (
-        "\n" not in str(caught.value)
-        and checkpoint.sealed_steps(tmp_path / "filled" / "checkpoints", "step") == saved[:3]
-    )
-    resumed = loop.train_and_evaluate(filled)
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", save_with_little_room)
+    with pytest.raises(UserError, match="cannot be written") as caught:
+        train_and_evaluate(interrupted)
+    monkeypatch.undo()
+    assert "\n" not in str(caught.value)
+    folder = tmp_path / "interrupted" / "checkpoints"
+    # The three earlier ones are complete; the fourth left nothing.
+    assert checkpoint.complete_steps(folder, "step") == steps[:3]
+    resumed = train_and_evaluate(interrupted)
+    # Equal to the bit, as if the disk had never been full.
     assert resumed.metrics["weights_sha256"] == whole.metrics["weights_sha256"]
     assert resumed.workdir.history() == whole.workdir.history()

@@ -1,86 +1,117 @@
-"""The builder of the phantom set: sizes from a config object, test images that stay, headers that tell nothing."""
+"""Tests of the phantom builder: sizes, stable test images, and headers without information."""
 
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from trainer.config import TrainConfig
 from trainer.data import phantom, prepared
 
 FOLDER = Path(__file__).parents[2] / "datasets" / "phantom"
+FIRST_TEST_INDEX = 1_000_000
 
 
-def rows_of(folder: Path, **sizes) -> dict[str, list[dict]]:
+def build(folder: Path, **content: int) -> dict[str, Any]:
+    """Builds a tiny set and returns its rows by split, and its fingerprint."""
     module = prepared.load_builder_module("phantom")
-    name = "_".join(str(value) for value in sizes.values())
-    builder = module.Builder(
-        data_dir=str(folder), config=module.PhantomConfig(name=f"tiny_{name}", **sizes)
-    )
+    # TFDS needs a new name for each content.
+    name = "_".join(str(value) for value in content.values())
+    config = module.PhantomConfig(name=f"tiny_{name}", **content)
+    builder = module.Builder(data_dir=str(folder), config=config)
     builder.download_and_prepare(file_format="tfrecord")
-    assert (
-        builder.info.metadata["synthetic"]
-        and builder.info.metadata["positive_class"] == "opacities"
-    )
-    found = {
+    metadata = builder.info.metadata
+    assert metadata["synthetic"]
+    assert metadata["positive_class"] == "opacities"
+    rows = {
         split: list(builder.as_dataset(split).as_numpy_iterator()) for split in ("train", "test")
     }
-    return found | {"fingerprint": builder.info.metadata["source_fingerprint"]}
+    return {**rows, "fingerprint": metadata["source_fingerprint"]}
+
+
+def checksums(rows: list[dict]) -> set[bytes]:
+    return {row["sha256"] for row in rows}
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory) -> dict[str, list[dict]]:
-    return rows_of(tmp_path_factory.mktemp("phantoms"), train_examples=4, test_examples=2)
+def small(tmp_path_factory) -> dict[str, Any]:
+    """A set of four training and two test images."""
+    return build(tmp_path_factory.mktemp("phantoms"), train_examples=4, test_examples=2)
 
 
-def test_examples_are_what_is_drawn_with_masks_of_0_and_255(small):
-    assert [len(small[split]) for split in ("train", "test")] == [4, 2]
-    for split, first in (("train", 0), ("test", 1_000_000)):
-        for row in small[split]:
-            index = first + int(row["filename"].decode().rsplit("_", 1)[1])
-            drawn = phantom.draw(0, index, phantom.label_of(0, index))
-            np.testing.assert_array_equal(row["image"][..., 0], drawn.image)
-            np.testing.assert_array_equal(row["lung_mask"][..., 0], drawn.lung_mask * np.uint8(255))
-            np.testing.assert_array_equal(
-                row["lesion_mask"][..., 0], drawn.lesion_mask * np.uint8(255)
-            )
-            assert (
-                row["label"] == drawn.label
-                and row["sha256"].decode() == hashlib.sha256(drawn.image.tobytes()).hexdigest()
-            )
+@pytest.mark.parametrize(
+    ("split", "first", "count"), [("train", 0, 4), ("test", FIRST_TEST_INDEX, 2)]
+)
+def test_examples_are_phantoms_with_masks_of_0_and_255(small, split, first, count):
+    assert len(small[split]) == count
+    for row in small[split]:
+        # The number in the filename counts within the split.
+        index = first + int(row["filename"].decode().rsplit("_", 1)[1])
+        example = phantom.draw(0, index, phantom.label_of(0, index))
+        np.testing.assert_array_equal(row["image"][..., 0], example.image)
+        lung_mask = example.lung_mask * np.uint8(255)
+        np.testing.assert_array_equal(row["lung_mask"][..., 0], lung_mask)
+        lesion_mask = example.lesion_mask * np.uint8(255)
+        np.testing.assert_array_equal(row["lesion_mask"][..., 0], lesion_mask)
+        assert row["label"] == example.label
+        assert row["sha256"].decode() == hashlib.sha256(example.image.tobytes()).hexdigest()
 
 
-def test_headers_are_the_same_for_all_and_each_phantom_is_its_own_group(small):
+def test_headers_are_equal_and_each_phantom_is_its_own_group(small):
     rows = small["train"] + small["test"]
-    headers = {
-        tuple(
-            row[key] for key in ("width", "height", "channels", "bit_depth", "byte_size", "format")
-        )
-        for row in rows
-    }
+    names = ("width", "height", "channels", "bit_depth", "byte_size", "format")
+    headers = {tuple(row[name] for name in names) for row in rows}
+    # A header that differed by class would be a shortcut.
     assert headers == {(500, 500, 1, 8, 250_000, b"PNG")}
-    assert all(row["group"] == row["filename"] and json.loads(row["columns"]) == {} for row in rows)
-    assert len({row["sha256"] for row in rows}) == len(rows)
-    assert all(b"synthetic" in row["filename"] for row in rows)
+    assert len(checksums(rows)) == len(rows)
+    for row in rows:
+        assert row["group"] == row["filename"]
+        assert b"synthetic" in row["filename"]
+        assert json.loads(row["columns"]) == {}
 
 
-def test_more_training_images_leave_the_test_images_alone(small, tmp_path):
-    larger = rows_of(tmp_path, train_examples=6, test_examples=2)
-    assert {row["sha256"] for row in larger["test"]} == {row["sha256"] for row in small["test"]}
-    assert {row["sha256"] for row in larger["train"]} > {row["sha256"] for row in small["train"]}
+def test_more_training_images_leave_the_test_images_unchanged(small, tmp_path):
+    larger = build(tmp_path, train_examples=6, test_examples=2)
+    # Scores stay comparable while the training set grows.
+    assert checksums(larger["test"]) == checksums(small["test"])
+    assert checksums(larger["train"]) > checksums(small["train"])
     assert larger["fingerprint"] != small["fingerprint"]
 
 
 def test_another_seed_and_side_make_another_set(small, tmp_path):
-    other = rows_of(tmp_path, train_examples=4, test_examples=2, seed=1, side=64)
-    assert (
-        other["train"][0]["image"].shape == (64, 64, 1)
-        and other["fingerprint"] != small["fingerprint"]
-    )
+    other = build(tmp_path, train_examples=4, test_examples=2, seed=1, side=64)
+    assert other["train"][0]["image"].shape == (64, 64, 1)
+    assert other["fingerprint"] != small["fingerprint"]
 
 
-def test_the_readme_says_synthetic_and_the_release_notes_know_the_version():
+def test_fingerprints_are_those_of_earlier_versions():
+    module = prepared.load_builder_module("phantom")
+    # Generator version, images, seed and side.
+    recipe = "phantom 3 256 64 0 500"
+    plain, *others = module.Builder.BUILDER_CONFIGS
+    assert module._fingerprint(plain) == hashlib.sha256(recipe.encode()).hexdigest()
+    marker = next(config for config in others if config.shortcut == "marker")
+    assert module._fingerprint(marker) == hashlib.sha256(f"{recipe} marker".encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({}, "gray500"),
+        ({"phantom_shortcut": "border"}, "gray500_border"),
+        ({"phantom_train": 8, "phantom_test": 4}, "gray500_8_4"),
+        ({"prepared_side": 64, "phantom_shortcut": "marker"}, "gray64_256_64_marker"),
+    ],
+)
+def test_configuration_of_a_run_is_named_by_its_content(settings, name):
+    module = prepared.load_builder_module("phantom")
+    assert module.builder_config(TrainConfig(dataset="phantom", **settings)).name == name
+
+
+def test_readme_says_synthetic_and_release_notes_have_the_version():
     assert "synthetic" in (FOLDER / "README.md").read_text("utf-8").lower()
     builder = prepared.load_builder_module("phantom").Builder
     assert str(builder.VERSION) in builder.RELEASE_NOTES

@@ -1,59 +1,54 @@
-"""Records: from a folder as from a prepared set, with what cannot be read listed."""
-
-from pathlib import Path
+"""Tests of records: equal from a folder and from a prepared set, with unreadable files listed."""
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from trainer.data import image_folder, prepared, records
+from tests.data.sets import open_set
+from trainer.data import image_folder, records
 from trainer.errors import UserError
+
+CLASSES = ("non_covid", "covid")
 
 
 @pytest.fixture(scope="module")
-def from_files(tiny_folder):
-    found = image_folder.find(tiny_folder, ("Train", "Test"), ("non_covid", "covid"))
-    return records.from_folder(found.splits["Test"], ("non_covid", "covid"))
+def from_files(tiny_folder) -> tuple[records.Records, list[str]]:
+    source = image_folder.find(tiny_folder, ("Train", "Test"), CLASSES)
+    return records.from_folder(source.splits["Test"], CLASSES)
 
 
-def test_a_folder_read_as_it_lies_gives_what_the_prepared_set_holds(from_files, tiny_data_dir):
-    data = prepared.open_dataset("covid_xray", data_dir=str(tiny_data_dir))
-    expected, (found, unreadable) = records.read(data.builder, "test"), from_files
+def test_folder_gives_the_records_of_the_prepared_set(from_files, tiny_data_dir):
+    # The other path: TFRecord files, decoded by TFDS.
+    expected = records.read(open_set(tiny_data_dir).builder, "test")
+    test, unreadable = from_files
     assert unreadable == []
     for name in ("images", "labels", "groups", "filenames"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-    assert found.columns.keys() == expected.columns.keys() == {"view"}
+        np.testing.assert_array_equal(getattr(test, name), getattr(expected, name))
+    assert test.columns.keys() == expected.columns.keys() == {"view"}
+    assert list(test.header) == list(expected.header) == list(records.HEADER)
     for name in records.HEADER:
-        np.testing.assert_array_equal(found.header[name], expected.header[name])
+        np.testing.assert_array_equal(test.header[name], expected.header[name])
+        assert test.header[name].dtype == expected.header[name].dtype
 
 
-def test_files_that_cannot_be_read_are_listed_and_the_others_kept(tmp_path):
+def test_unreadable_files_are_listed_and_the_others_read(tmp_path):
     folder = tmp_path / "x-rays"
     folder.mkdir()
+    # The first bytes of a PNG and nothing more.
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
     with pytest.raises(UserError, match="no image could be read"):
         records.from_folder(image_folder.find_loose(folder), ("",))
-    from PIL import Image
-
     Image.fromarray(np.full((40, 40), 7, np.uint8)).save(folder / "fine.png")
-    found, unreadable = records.from_folder(image_folder.find_loose(folder), ("",))
-    assert len(found) == 1 and len(unreadable) == 1 and "broken.png" in unreadable[0]
+    readable, unreadable = records.from_folder(image_folder.find_loose(folder), ("",))
+    assert len(readable) == 1
+    assert len(unreadable) == 1
+    assert "broken.png" in unreadable[0]
 
 
-def test_a_part_is_taken_from_every_field(from_files):
-    found = from_files[0].take(np.array([3, 1]))
-    assert len(found) == 2 and found.images.shape[0] == 2 and len(found.columns["view"]) == 2
-    assert list(found.filenames) == [from_files[0].filenames[3], from_files[0].filenames[1]]
-
-
-def test_a_set_without_splits_is_found_by_its_classes(tiny_folder):
-    found = image_folder.find_classes(tiny_folder / "Test", ("non_covid", "covid"))
-    assert len(found.splits["all"]) == 14 and {entry.label for entry in found.splits["all"]} == {
-        "non_covid",
-        "covid",
-    }
-
-
-def test_a_folder_without_images_is_refused_in_one_line(tmp_path):
-    for place in (tmp_path, tmp_path / "none", Path(__file__)):
-        with pytest.raises(UserError, match="images"):
-            image_folder.find_loose(place)
+def test_subset_is_taken_from_every_field(from_files):
+    test, _ = from_files
+    subset = test.take(np.array([3, 1]))
+    assert len(subset) == len(subset.images) == len(subset.columns["view"]) == 2
+    assert list(subset.filenames) == [test.filenames[3], test.filenames[1]]
+    np.testing.assert_array_equal(subset.images, test.images[[3, 1]])
+    np.testing.assert_array_equal(subset.header["width"], test.header["width"][[3, 1]])

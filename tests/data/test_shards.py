@@ -1,7 +1,5 @@
-"""Shards: every file in one of them, in an order that names decide; here and by Beam the same records; nothing half made."""
+"""Tests of shards: complete, ordered by names alone, and the same records by Beam."""
 
-import concurrent.futures
-import time
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import run_command, write_set
-from trainer.data import image_folder, prepared, shards
+from tests.data.sets import open_set
+from trainer.data import shards
+from trainer.data.image_folder import Entry
 
 COUNTS = {
     ("Train", "covid"): 9,
@@ -18,64 +18,53 @@ COUNTS = {
     ("Test", "covid"): 2,
     ("Test", "non_covid"): 2,
 }
+BEAM = "--beam_pipeline_options=runner=DirectRunner"
 
 
-def entries(count: int) -> list[image_folder.Entry]:
-    return [
-        image_folder.Entry(f"Train/covid/{number}.png", Path(), "covid", "", {})
-        for number in range(count)
-    ]
+def make_entries(count: int) -> list[Entry]:
+    return [Entry(f"Train/covid/{number}.png", Path(), "covid", "", {}) for number in range(count)]
 
 
 @given(st.integers(1, 60), st.one_of(st.none(), st.integers(1, 70)), st.integers(1, 20))
-def test_every_file_is_in_one_shard_and_shards_are_of_about_one_size(count, wanted, length):
-    parts = shards.parts_of(entries(count), wanted, length)
-    assert sorted(entry.filename for part in parts for entry in part) == sorted(
-        entry.filename for entry in entries(count)
-    )
-    sizes = [len(part) for part in parts]
-    assert max(sizes) - min(sizes) <= 1 and min(sizes) >= 1
-    assert len(parts) == min(wanted, count) if wanted else max(sizes) <= length
+def test_every_file_is_in_one_shard_of_similar_size(count, shard_count, length):
+    entries = make_entries(count)
+    split = shards.split_into_shards(entries, shard_count, length)
+    filenames = [entry.filename for shard in split for entry in shard]
+    assert sorted(filenames) == sorted(entry.filename for entry in entries)
+    sizes = [len(shard) for shard in split]
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) >= 1
+    if shard_count:
+        assert len(split) == min(shard_count, count)
+    else:
+        assert max(sizes) <= length
 
 
-def test_the_order_follows_from_the_names_alone_and_mixes_the_classes():
-    found = entries(50)
-    assert shards.parts_of(found) == shards.parts_of(found[::-1])
-    places = [int(Path(entry.filename).stem) for entry in shards.parts_of(found)[0]]
-    assert abs(np.corrcoef(places, range(50))[0, 1]) < 0.4
+def test_order_depends_on_names_alone_and_mixes_the_files():
+    entries = make_entries(50)
+    split = shards.split_into_shards(entries)
+    assert split == shards.split_into_shards(entries[::-1])
+    numbers = [int(Path(entry.filename).stem) for entry in split[0]]
+    # Classes lie in separate folders, so name order would not mix them.
+    assert abs(np.corrcoef(numbers, range(50))[0, 1]) < 0.4
 
 
-def test_the_order_of_reading_ahead_is_the_order_of_the_files():
-    def encode(number: int) -> int:
-        time.sleep(0.002 * (number % 3))
-        return -number
-
-    with concurrent.futures.ThreadPoolExecutor(3) as readers:
-        for count in (0, 1, shards._AHEAD, 3 * shards._AHEAD + 1):
-            assert list(shards.in_order(readers, encode, range(count))) == [
-                (n, -n) for n in range(count)
-            ]
-
-
-def rows_of(data_dir: Path, folder: Path) -> list[dict]:
-    """The examples of both splits, in the order of their records."""
-    found = prepared.open_dataset(
-        "covid_xray", data_dir=str(data_dir), manual_dir=str(folder), config_name="gray64"
-    ).builder
-    assert found.info.splits["train"].shard_lengths == [5, 6, 6] and found.info.splits[
-        "test"
-    ].shard_lengths == [1, 1, 2]
-    return [
-        row
-        for split in ("train", "test")
-        for row in found.as_dataset(split, shuffle_files=False).as_numpy_iterator()
-    ]
+def read_in_order(data_dir: Path, folder: Path) -> list[dict]:
+    """Returns the examples of both splits, in the order of their records."""
+    builder = open_set(data_dir, manual_dir=folder, prepared_side=64).builder
+    # 17 and 4 files in three shards.
+    assert builder.info.splits["train"].shard_lengths == [5, 6, 6]
+    assert builder.info.splits["test"].shard_lengths == [1, 1, 2]
+    rows = []
+    for split in ("train", "test"):
+        rows += builder.as_dataset(split, shuffle_files=False).as_numpy_iterator()
+    return rows
 
 
 @pytest.mark.slow
-def test_beam_writes_the_same_records_as_a_build_without_it(tmp_path):
+def test_beam_writes_the_same_records_as_a_plain_build(tmp_path):
     folder = write_set(tmp_path / "set", COUNTS)
-    command = (
+    command = [
         "-m",
         "tensorflow_datasets.scripts.cli.main",
         "build",
@@ -84,38 +73,48 @@ def test_beam_writes_the_same_records_as_a_build_without_it(tmp_path):
         f"--manual_dir={folder}",
         "--num_shards=3",
         "--file_format=tfrecord",
-    )
-    for name, more in (("plain", ()), ("beam", ("--beam_pipeline_options=runner=DirectRunner",))):
-        done = run_command(*command, f"--data_dir={tmp_path / name}", *more)
-        assert done.returncode == 0, done.stderr[-3000:]
-    plain, beam = (rows_of(tmp_path / name, folder) for name in ("plain", "beam"))
+    ]
+    # Both through the command, as a user would.
+    for name, options in (("plain", []), ("beam", [BEAM])):
+        process = run_command(*command, f"--data_dir={tmp_path / name}", *options)
+        assert process.returncode == 0, process.stderr[-3000:]
+    plain = read_in_order(tmp_path / "plain", folder)
+    beam = read_in_order(tmp_path / "beam", folder)
     assert len({row["filename"] for row in plain}) == len(plain) == len(beam) == 21
-    for one, other in zip(plain, beam, strict=True):
-        assert one.keys() == other.keys() and all(
-            np.array_equal(one[name], other[name]) for name in one
-        )
+    for plain_row, beam_row in zip(plain, beam, strict=True):
+        assert plain_row.keys() == beam_row.keys()
+        for name, value in plain_row.items():
+            np.testing.assert_array_equal(beam_row[name], value)
 
 
 @pytest.mark.slow
-def test_a_beam_build_that_is_killed_leaves_no_half_made_set_and_the_next_one_succeeds(tmp_path):
+def test_killed_beam_build_leaves_no_partial_set_and_the_next_one_succeeds(tmp_path):
     folder = write_set(tmp_path / "set", COUNTS)
+    data_dir = tmp_path / "data"
     code = f"""
 import os, signal, sys
 from tensorflow_datasets.scripts.cli import main
-from absl import app
-from trainer import radiograph
-reads, read = [], radiograph.read
-def killing(*arguments, **options):
-    reads.append(1)
-    if len(reads) > int(os.environ["READS"]): os.kill(os.getpid(), signal.SIGKILL)
+from trainer.data import radiograph
+
+calls = []
+read = radiograph.read
+
+def read_and_kill(*arguments, **options):
+    calls.append(1)
+    if len(calls) > int(os.environ["READS"]):
+        os.kill(os.getpid(), signal.SIGKILL)
     return read(*arguments, **options)
-radiograph.read = killing
-sys.argv = ["tfds", "build", "datasets/covid_xray", "--config=gray64", "--manual_dir={folder}", "--num_shards=3",
-            "--data_dir={tmp_path / "data"}", "--beam_pipeline_options=runner=DirectRunner", "--file_format=tfrecord"]
+
+radiograph.read = read_and_kill
+sys.argv = [
+    "tfds", "build", "datasets/covid_xray", "--config=gray64", "--manual_dir={folder}",
+    "--num_shards=3", "--data_dir={data_dir}", "{BEAM}", "--file_format=tfrecord",
+]
 main.launch_cli()
 """
+    # Killed after 15 of 21 files.
     assert run_command("-c", code, READS="15").returncode == -9
-    assert not (tmp_path / "data" / "covid_xray" / "gray64" / "1.0.0").exists()
-    done = run_command("-c", code, READS="1000")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert len(rows_of(tmp_path / "data", folder)) == 21
+    assert not (data_dir / "covid_xray" / "gray64" / "1.0.0").exists()
+    process = run_command("-c", code, READS="1000")
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert len(read_in_order(data_dir, folder)) == 21

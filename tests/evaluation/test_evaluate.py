@@ -1,8 +1,9 @@
-"""A finished run is scored again, elsewhere, against another; audited; and says in one line what cannot be done."""
+"""Evaluation and audit of finished runs, folds and ensembles."""
 
 import dataclasses
-import json
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,18 +14,23 @@ from trainer.analysis import predictions
 from trainer.config import TrainConfig
 from trainer.data import phantom
 from trainer.errors import UserError
-from trainer.evaluation import audit_run, evaluate
+from trainer.evaluation import audit
+from trainer.evaluation.evaluate import evaluate
 from trainer.experiments import repeats
-from trainer.training import loop
+from trainer.experiments.run import train_and_evaluate
+from trainer.workdir import read_json
+
+CLASSES = ("covid", "non_covid")
 
 
 @pytest.fixture(scope="module")
-def config(tiny_data_dir, tmp_path_factory) -> TrainConfig:
+def config(tiny_data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """Two epochs of the compact network on the tiny set."""
     return TrainConfig(
         dataset="covid_xray",
         data_dir=str(tiny_data_dir),
         model="compact",
-        image_size=48,
+        image_size=48,  # The scores do not matter here, the files do.
         epochs=2,
         batch_size=8,
         validation_fraction=0.25,
@@ -33,36 +39,39 @@ def config(tiny_data_dir, tmp_path_factory) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def run(config):
-    return loop.train_and_evaluate(config).workdir
+def run_path(config: TrainConfig) -> Path:
+    """Workdir of a finished run."""
+    return train_and_evaluate(config).workdir.path
 
 
-def read(run, name: str) -> dict:
-    return json.loads((run.path / name).read_text())
+def read_predictions(path: Path) -> predictions.Predictions:
+    return predictions.read(path, "covid")
 
 
-def test_the_control_stands_beside_the_claim(run):
-    found = read(run, "metrics.json")
-    assert set(found["controls"]) >= {"header", "mean_and_deviation", "border", "corners"}
-    assert (
-        "lungs" in found["comparison"]["sentence"] or "no lung" in found["comparison"]["sentence"]
-    )
-    page = (run.path / "report.html").read_text()
-    assert (
-        found["comparison"]["sentence"].split(":")[0] in page
-        and "not a medical device" in page.lower()
-    )
+def test_metrics_report_and_card_have_the_controls_and_warnings(run_path: Path) -> None:
+    metrics = read_json(run_path / "metrics.json")
+    assert set(metrics["controls"]) >= {"header", "mean_and_deviation", "border", "corners"}
+    # With a lung control or without one, the sentence mentions it.
+    sentence = metrics["comparison"]["sentence"]
+    assert "lungs" in sentence or "no lung" in sentence
+    # The report must open without a network.
+    page = (run_path / "report.html").read_text()
+    assert sentence.split(":")[0] in page
+    assert "not a medical device" in page.lower()
     assert "http" not in page.replace("http-equiv", ""), "the page loads something from outside"
-    card = (run.path / "MODEL_CARD.md").read_text()
-    assert card.startswith("---\nlicense:") and "Not a medical device" in card
+    card = (run_path / "MODEL_CARD.md").read_text()
+    assert card.startswith("---\nlicense:")
+    assert "Not a medical device" in card
 
 
-def test_scoring_again_gives_the_same_numbers_and_is_counted(run):
-    before = read(run, "metrics.json")
-    said = evaluate.evaluate(str(run.path))
-    found = read(run, "evaluation/test/evaluation.json")
-    assert found["scores"]["accuracy"]["value"] == before["test"]["accuracy"]["value"]
-    assert f"scored {before['ledger']['count'] + 1} times" in said
+def test_scoring_test_again_gives_the_same_scores_and_is_counted(run_path: Path) -> None:
+    metrics = read_json(run_path / "metrics.json")
+    # The run itself was the first scoring.
+    message = evaluate(str(run_path))
+    evaluation = read_json(run_path / "evaluation/test/evaluation.json")
+    scores = evaluation["scores"]
+    assert scores["accuracy"]["value"] == metrics["test"]["accuracy"]["value"]
+    assert f"scored {metrics['ledger']['count'] + 1} times" in message
     for name in (
         "balanced_accuracy",
         "sensitivity",
@@ -77,86 +86,103 @@ def test_scoring_again_gives_the_same_numbers_and_is_counted(run):
         "brier",
         "ece",
     ):
-        assert {"value", "low", "high", "n", "groups"} <= set(found["scores"][name]), name
-    assert [row["prevalence"] for row in found["prevalence"]] == ["1%", "5%", "20%", "50%"]
+        assert {"value", "low", "high", "n", "groups"} <= set(scores[name]), name
+    prevalences = [row["prevalence"] for row in evaluation["prevalence"]]
+    assert prevalences == ["1%", "5%", "20%", "50%"]
 
 
-def test_the_validation_part_is_scored_without_counting(run):
-    before = evaluate.evaluate(str(run.path), "validation")
-    assert "too good" in before and "scored" not in before.split("groups")[-1]
-    assert len(predictions.read(run.path / "evaluation" / "validation" / "predictions.csv")) == 8
+def test_scoring_validation_is_not_counted(run_path: Path) -> None:
+    message = evaluate(str(run_path), "validation")
+    assert "too good" in message  # It chose the weights.
+    assert "scored" not in message.split("groups")[-1]
+    assert len(read_predictions(run_path / "evaluation/validation/predictions.csv")) == 8
 
 
-def test_a_run_compared_with_itself_does_not_differ(run):
-    said = evaluate.evaluate(str(run.path), compare=str(run.path))
-    found = read(run, "evaluation/test/comparison.json")
-    assert (
-        found["mcnemar"]["only_first"] == found["mcnemar"]["only_second"] == 0
-        and "no image tells them apart" in said
-    )
-    assert found["roc_auc_difference"]["value"] == 0.0
+def test_a_run_does_not_differ_from_itself(run_path: Path) -> None:
+    # No image is classified by one and not by the other.
+    message = evaluate(str(run_path), compare=str(run_path))
+    comparison = read_json(run_path / "evaluation/test/comparison.json")
+    assert comparison["mcnemar"]["only_first"] == comparison["mcnemar"]["only_second"] == 0
+    assert "no image tells them apart" in message
+    assert comparison["roc_auc_difference"]["value"] == 0.0
 
 
-def test_other_images_are_scored_without_those_trained_on(run, tmp_path, tiny_folder):
+def test_another_hospitals_images_are_scored_and_not_counted(
+    run_path: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "hospital"
+    # Uniform noise: no training image is like it.
     for label, level in (("covid", 4), ("non_covid", 9)):
         (folder / label).mkdir(parents=True)
         for number in range(12):
-            pixels = (
-                np.random.default_rng(level * 100 + number)
-                .integers(0, 256, (60, 60))
-                .astype(np.uint8)
-            )
+            rng = np.random.default_rng(level * 100 + number)
+            pixels = rng.integers(0, 256, (60, 60)).astype(np.uint8)
             Image.fromarray(pixels).save(folder / label / f"{number}.png")
-    said = evaluate.evaluate(str(run.path), manual_dir=str(folder))
-    found = read(run, "evaluation/external_hospital/evaluation.json")
-    assert (
-        found["n"] == 24
-        and "External images: 24" in said
-        and "scored" not in said.split("External")[0]
-    )
+    message = evaluate(str(run_path), manual_dir=str(folder))
+    evaluation = read_json(run_path / "evaluation/external_hospital/evaluation.json")
+    assert evaluation["n"] == 24
+    assert "External images: 24" in message
+    assert "scored" not in message.split("External")[0]
 
 
-def test_one_image_gives_no_number_and_no_traceback(run, tmp_path, tiny_folder):
+def test_a_single_image_has_no_auc_and_gives_no_traceback(
+    run_path: Path, tmp_path: Path, tiny_folder: Path
+) -> None:
     folder = tmp_path / "one"
-    for label in ("covid", "non_covid"):
+    for label in CLASSES:
         (folder / label).mkdir(parents=True)
-    shutil.copy(next((tiny_folder / "Test" / "covid").iterdir()), folder / "covid" / "x.png")
-    said = evaluate.evaluate(str(run.path), manual_dir=str(folder))
-    scores = read(run, "evaluation/external_one/evaluation.json")["scores"]
-    assert scores["roc_auc"]["value"] is None and scores["roc_auc"]["why"] and "none" in said
+    # The other class stays empty.
+    image = next((tiny_folder / "Test" / "covid").iterdir())
+    shutil.copy(image, folder / "covid" / "x.png")
+    message = evaluate(str(run_path), manual_dir=str(folder))
+    scores = read_json(run_path / "evaluation/external_one/evaluation.json")["scores"]
+    assert scores["roc_auc"]["value"] is None
+    assert scores["roc_auc"]["why"]
+    assert "none" in message
+
+
+def _remove_metrics(path: Path) -> None:
+    (path / "metrics.json").unlink()
+
+
+def _remove_model(path: Path) -> None:
+    shutil.rmtree(path / "model")
+
+
+def _damage_model(path: Path) -> None:
+    (path / "model" / "model.keras").write_bytes(b"not a model")
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    ("change", "words"),
     [
-        (lambda path: (path / "metrics.json").unlink(), "no finished run"),
-        (lambda path: shutil.rmtree(path / "model"), "no finished model"),
-        (
-            lambda path: (path / "model" / "model.keras").write_bytes(b"not a model"),
-            "cannot be loaded",
-        ),
+        (_remove_metrics, "no finished run"),
+        (_remove_model, "no finished model"),
+        (_damage_model, "cannot be loaded"),
     ],
 )
-def test_a_workdir_without_a_model_is_refused_in_one_line(run, tmp_path, change, words):
+def test_a_workdir_without_a_model_is_refused_in_one_line(
+    run_path: Path, tmp_path: Path, change: Callable[[Path], None], words: str
+) -> None:
+    # Other tests use the run itself.
     copy = tmp_path / "copy"
-    shutil.copytree(run.path, copy)
+    shutil.copytree(run_path, copy)
     change(copy)
     with pytest.raises(UserError, match=words) as caught:
-        evaluate.evaluate(str(copy))
+        evaluate(str(copy))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.slow
-def test_a_test_split_that_copies_train_gets_no_score(tmp_path):
-    counts = {("Train", "covid"): 8, ("Train", "non_covid"): 8}
-    folder = write_set(tmp_path / "set", counts)
-    for label in ("covid", "non_covid"):
-        for number, path in enumerate(sorted((folder / "Train" / label).iterdir())):
-            Image.fromarray(
-                phantom.draw(7, number + (100 if label == "covid" else 0), 0, 256).image
-            ).save(path)
-        shutil.copytree(folder / "Train" / label, folder / "Test" / label)
+def test_a_test_split_of_copies_of_train_has_no_score(tmp_path: Path) -> None:
+    # All test images are copied, so none is left to score.
+    folder = write_set(tmp_path / "set", {("Train", label): 8 for label in CLASSES})
+    for label, first in (("covid", 100), ("non_covid", 0)):
+        train = folder / "Train" / label
+        for number, path in enumerate(sorted(train.iterdir()), start=first):
+            # Noise has no features to match; phantoms have.
+            Image.fromarray(phantom.draw(7, number, 0, 256).image).save(path)
+        shutil.copytree(train, folder / "Test" / label)
     config = TrainConfig(
         dataset="covid_xray",
         data_dir=str(tmp_path / "data"),
@@ -168,74 +194,70 @@ def test_a_test_split_that_copies_train_gets_no_score(tmp_path):
         validation_fraction=0.0,
         workdir=str(tmp_path / "run"),
     )
-    result = loop.train_and_evaluate(config)
-    assert result.metrics["near_duplicates"][
-        "test_images_copied_from_train"
-    ] == 16 and "WARNING" in str(result)
+    result = train_and_evaluate(config)
+    assert result.metrics["near_duplicates"]["test_images_copied_from_train"] == 16
+    assert "WARNING" in str(result)
     with pytest.raises(UserError, match="no test score can be given"):
-        evaluate.evaluate(str(tmp_path / "run"))
+        evaluate(str(tmp_path / "run"))
 
 
 @pytest.mark.slow
-def test_the_whole_audit_retrains_without_lungs_and_joins_the_report(run):
-    said = audit_run.audit_run(str(run.path))
-    rows = {row["name"]: row for row in read(run, "audit/audit.json")["retrained"]}
-    assert (
-        set(rows) == {"whole_image", "lungs_removed", "lungs_only", "permuted_labels"}
-        and "lungs_removed" not in said
-    )
-    assert (
-        rows["permuted_labels"]["roc_auc"]["low"]
-        <= 0.5
-        <= rows["permuted_labels"]["roc_auc"]["high"]
-    )
-    assert "the lung fields alone" in (run.path / "report.html").read_text()
+def test_audit_of_a_run_retrains_without_lungs_and_extends_the_report(run_path: Path) -> None:
+    message = audit.audit_run(str(run_path))
+    retrained = read_json(run_path / "audit/audit.json")["retrained"]
+    rows = {row["name"]: row for row in retrained}
+    assert set(rows) == {"whole_image", "lungs_removed", "lungs_only", "permuted_labels"}
+    # The screen has words for each, not the names of the file.
+    assert "lungs_removed" not in message
+    # Permuted labels cannot be learned: chance lies in the interval.
+    auc = rows["permuted_labels"]["roc_auc"]
+    assert auc["low"] <= 0.5 <= auc["high"]
+    assert "the lung fields alone" in (run_path / "report.html").read_text()
 
 
-def test_folds_hold_out_every_image_once_and_the_last_model_takes_its_thresholds_from_there(
-    config, tmp_path
-):
-    folds = dataclasses.replace(config, folds=2, epochs=1, workdir=str(tmp_path / "folds"))
-    result = repeats.train(folds)
+def test_folds_hold_out_every_image_once_and_give_the_last_model_its_thresholds(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folds"
+    folds = dataclasses.replace(config, folds=2, epochs=1, workdir=str(folder))
+    result = repeats.run(folds)
     members = [
-        predictions.read(
-            tmp_path / "folds" / "members" / f"fold_{fold}" / "predictions" / "validation.csv"
-        )
+        read_predictions(folder / f"members/fold_{fold}/predictions/validation.csv")
         for fold in range(2)
     ]
-    whole = predictions.concatenate(members)
-    assert len(whole) == len(set(whole.filenames)) == 26 == result.metrics["train"]["accuracy"]["n"]
-    assert not (tmp_path / "folds" / "members" / "fold_0" / "predictions" / "test.csv").exists()
-    facts = json.loads((tmp_path / "folds" / "model" / "model.json").read_text())
-    assert (
-        facts["thresholds"]["half"]["chosen_on"] == "out-of-fold predictions"
-        and facts["thresholds"]["half"]["n"] == 26
-    )
-    spread = json.loads((tmp_path / "folds" / "summary.json").read_text())
-    assert spread["kind"] == "folds" and spread["spread"]["accuracy"]["members"] == 2
-    before = (tmp_path / "folds" / "metrics.json").read_bytes()
-    assert (
-        repeats.train(folds).resumed
-        and (tmp_path / "folds" / "metrics.json").read_bytes() == before
-    )
+    held_out = predictions.concatenate(members)
+    # Train has 26 images.
+    assert len(held_out) == len(set(held_out.filenames)) == 26
+    assert result.metrics["train"]["accuracy"]["n"] == 26
+    # Only the model trained on all of Train is scored on test.
+    assert not (folder / "members/fold_0/predictions/test.csv").exists()
+    threshold = read_json(folder / "model/model.json")["thresholds"]["half"]
+    assert threshold["chosen_on"] == "out-of-fold predictions"
+    assert threshold["n"] == 26
+    summary = read_json(folder / "summary.json")
+    assert summary["kind"] == "folds"
+    assert summary["spread"]["accuracy"]["members"] == 2
+    # The same command again reports the finished run.
+    before = (folder / "metrics.json").read_bytes()
+    assert repeats.run(folds).resumed
+    assert (folder / "metrics.json").read_bytes() == before
 
 
 @pytest.mark.slow
-def test_an_ensemble_of_seeds_is_one_model_with_the_mean_of_its_members(config, tmp_path):
-    result = repeats.train(
-        dataclasses.replace(
-            config, seeds=2, ensemble=True, epochs=1, workdir=str(tmp_path / "seeds")
-        )
+def test_an_ensemble_of_seeds_is_one_model_that_averages_its_members(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "seeds"
+    result = repeats.run(
+        dataclasses.replace(config, seeds=2, ensemble=True, epochs=1, workdir=str(folder))
     )
-    said = [
-        predictions.read(
-            tmp_path / "seeds" / "members" / f"seed_{seed}" / "predictions" / "test.csv"
-        )
+    first, second = (
+        read_predictions(folder / f"members/seed_{seed}/predictions/test.csv").probabilities
         for seed in (0, 1)
-    ]
-    mean = predictions.read(tmp_path / "seeds" / "predictions" / "test.csv")
-    np.testing.assert_allclose(
-        mean.probabilities, (said[0].probabilities + said[1].probabilities) / 2, atol=1e-5
     )
-    assert result.metrics["members"] == 2 and "2 seeds" in str(result)
-    assert "scored" in evaluate.evaluate(str(tmp_path / "seeds"))
+    mean = read_predictions(folder / "predictions/test.csv").probabilities
+    # Files hold eight decimals of float32 probabilities.
+    np.testing.assert_allclose(mean, (first + second) / 2, atol=1e-5)
+    assert result.metrics["members"] == 2
+    assert "2 seeds" in str(result)
+    assert "scored" in evaluate(str(folder))  # Like any model.

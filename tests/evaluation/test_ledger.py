@@ -1,9 +1,11 @@
-"""The ledger of test scorings: kept under concurrency, by content, and never at the price of the scores."""
+"""The ledger of test scorings: identity by content, several writers, damaged files."""
 
 import json
 import multiprocessing
 import os
+import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +15,18 @@ from hypothesis import strategies as st
 from trainer.analysis.intervals import Estimate
 from trainer.evaluation import ledger
 
+SPLIT = "a" * 64
 
-def images(seed: int = 0, n: int = 6) -> tuple[np.ndarray, np.ndarray]:
+
+def random_split(seed: int = 0, n: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Draws (images [n, 8, 8, 1] uint8, labels [n] int)."""
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (n, 8, 8, 1), np.uint8), rng.integers(0, 2, n)
+    images = rng.integers(0, 256, (n, 8, 8, 1), np.uint8)  # [n, side, side, 1]
+    return images, rng.integers(0, 2, n)
 
 
-def line(number: int = 0) -> dict:
+def entry(number: int = 0) -> dict[str, Any]:
+    """Builds a line of the workdir runs/NUMBER."""
     return ledger.entry(
         "evaluate",
         f"runs/{number}",
@@ -27,92 +34,109 @@ def line(number: int = 0) -> dict:
         "test",
         219,
         Estimate(0.9, 0.85, 0.94, 219, 125),
+        # A score that could not be computed.
         Estimate(None, None, None, 219, 125, "one class only"),
     )
 
 
+def workdirs(data_dir: Path, fingerprint: str) -> list[str]:
+    """Reads the workdir of every line."""
+    return [line["workdir"] for line in ledger.read(data_dir, fingerprint)]
+
+
 @given(st.integers(0, 1000), st.randoms())
-def test_the_fingerprint_knows_the_content_and_not_the_order(seed, random):
-    pixels, labels = images(seed)
+def test_fingerprint_depends_on_the_content_and_not_on_the_order(
+    seed: int, shuffler: random.Random
+) -> None:
+    images, labels = random_split(seed)
     order = list(range(len(labels)))
-    random.shuffle(order)
-    known = ledger.fingerprint(pixels, labels)
-    assert len(known) == 64 and known == ledger.fingerprint(
-        pixels[order], labels[order].astype(np.int32)
-    )
-    changed = pixels.copy()
-    changed[0, 0, 0] ^= 1
-    assert known != ledger.fingerprint(changed, labels)
-    assert known != ledger.fingerprint(pixels, np.r_[1 - labels[0], labels[1:]])
-    assert known != ledger.fingerprint(pixels[1:], labels[1:])
-    assert known != ledger.fingerprint(
-        np.concatenate([pixels, pixels[:1]]), np.r_[labels, labels[0]]
-    )
-    assert known != ledger.fingerprint(pixels.reshape(-1, 4, 16, 1), labels)
+    shuffler.shuffle(order)
+    fingerprint = ledger.fingerprint(images, labels)
+    assert len(fingerprint) == 64
+    # Nor on the type of the labels.
+    assert fingerprint == ledger.fingerprint(images[order], labels[order].astype(np.int32))
+    # Any change of the content is another split.
+    one_bit = images.copy()
+    one_bit[0, 0, 0] ^= 1
+    one_label = np.r_[1 - labels[0], labels[1:]]
+    twice = np.concatenate([images, images[:1]])
+    for other_images, other_labels in (
+        (one_bit, labels),
+        (images, one_label),
+        (images[1:], labels[1:]),
+        (twice, np.r_[labels, labels[0]]),
+        (images.reshape(-1, 4, 16, 1), labels),
+    ):
+        assert fingerprint != ledger.fingerprint(other_images, other_labels)
 
 
-def test_scorings_are_counted_per_split_over_all_workdirs(tmp_path):
-    one, other = (ledger.fingerprint(*images(seed)) for seed in (0, 1))
+def test_scorings_are_counted_by_split_over_all_workdirs(tmp_path: Path) -> None:
+    one, other = (ledger.fingerprint(*random_split(seed)) for seed in (0, 1))
     assert ledger.count(tmp_path, one) == 0
-    assert [ledger.append(tmp_path, one, line(number)) for number in range(3)] == [""] * 3
+    assert [ledger.append(tmp_path, one, entry(number)) for number in range(3)] == [""] * 3
     assert (ledger.count(tmp_path, one), ledger.count(tmp_path, other)) == (3, 0)
-    found = ledger.read(tmp_path, one)
-    assert [each["workdir"] for each in found] == ["runs/0", "runs/1", "runs/2"]
-    assert found[0]["time"].endswith("+00:00") and found[0]["images"] == 219
-    assert found[0]["accuracy"]["low"] == 0.85 and found[0]["roc_auc"]["value"] is None
+    assert workdirs(tmp_path, one) == ["runs/0", "runs/1", "runs/2"]
+    line = ledger.read(tmp_path, one)[0]
+    assert line["time"].endswith("+00:00")
+    assert line["images"] == 219
+    assert line["accuracy"]["low"] == 0.85
+    assert line["roc_auc"]["value"] is None
 
 
-def _append_many(data_dir: Path, fingerprint: str, worker: int) -> None:
+def _append_many(data_dir: Path, worker: int) -> None:
     for number in range(40):
-        ledger.append(data_dir, fingerprint, line(1000 * worker + number) | {"padding": "x" * 5000})
+        # Lines longer than a page, which the system may write in pieces.
+        padded = entry(1000 * worker + number) | {"padding": "x" * 5000}
+        ledger.append(data_dir, SPLIT, padded)
 
 
-def test_no_scoring_is_lost_where_several_processes_write(tmp_path):
-    context = multiprocessing.get_context("fork" if os.name == "posix" else "spawn")
+def test_no_scoring_is_lost_with_several_writers(tmp_path: Path) -> None:
+    # Processes, not threads: the lock is one between processes.
     workers = [
-        context.Process(target=_append_many, args=(tmp_path, "f" * 64, worker))
-        for worker in range(4)
+        multiprocessing.Process(target=_append_many, args=(tmp_path, index)) for index in range(4)
     ]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    found = ledger.read(tmp_path, "f" * 64)
-    assert sorted(each["workdir"] for each in found) == sorted(
-        f"runs/{1000 * w + k}" for w in range(4) for k in range(40)
-    )
+    expected = [f"runs/{1000 * worker + number}" for worker in range(4) for number in range(40)]
+    assert sorted(workdirs(tmp_path, SPLIT)) == sorted(expected)
 
 
-def test_a_line_cut_off_in_writing_costs_only_itself(tmp_path):
-    ledger.append(tmp_path, "a" * 64, line(1))
-    with open(ledger.path(tmp_path, "a" * 64), "a") as file:
-        file.write('{"time": "2024-')
-    assert ledger.append(tmp_path, "a" * 64, line(2)) == ""
-    assert [each["workdir"] for each in ledger.read(tmp_path, "a" * 64)] == ["runs/1", "runs/2"]
+def test_a_truncated_line_does_not_damage_the_next(tmp_path: Path) -> None:
+    ledger.append(tmp_path, SPLIT, entry(1))
+    with open(ledger.path(tmp_path, SPLIT), "a") as file:
+        file.write('{"time": "2024-')  # A writer killed before the end of its line.
+    # It begins a line of its own.
+    assert ledger.append(tmp_path, SPLIT, entry(2)) == ""
+    assert workdirs(tmp_path, SPLIT) == ["runs/1", "runs/2"]
 
 
-def test_a_place_that_cannot_be_written_is_a_warning_of_one_line(tmp_path):
+def test_an_unwritable_path_gives_a_warning_of_one_line(tmp_path: Path) -> None:
     (tmp_path / "ledger").write_text("a file where the folder should be")
-    warning = ledger.append(tmp_path, "a" * 64, line())
-    assert warning.startswith("warning") and "\n" not in warning and "--data_dir" in warning
-    assert ledger.count(tmp_path, "a" * 64) == 0
+    # No exception: scores are not lost for want of a count.
+    warning = ledger.append(tmp_path, SPLIT, entry())
+    assert warning.startswith("warning")
+    assert "\n" not in warning
+    assert "--data_dir" in warning
+    assert ledger.count(tmp_path, SPLIT) == 0
 
 
 @pytest.mark.skipif(
     os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user"
 )
-def test_a_folder_that_is_read_only_is_a_warning(tmp_path):
+def test_a_read_only_folder_gives_a_warning(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
-        assert ledger.append(tmp_path, "a" * 64, line()).startswith("warning")
+        assert ledger.append(tmp_path, SPLIT, entry()).startswith("warning")
     finally:
-        tmp_path.chmod(0o700)
+        tmp_path.chmod(0o700)  # Or pytest could not remove it.
 
 
-def test_lines_are_json_a_person_can_read(tmp_path):
-    ledger.append(tmp_path, "a" * 64, line())
-    (text,) = ledger.path(tmp_path, "a" * 64).read_text().splitlines()
-    assert set(json.loads(text)) == {
+def test_a_line_is_a_json_object_of_readable_fields(tmp_path: Path) -> None:
+    ledger.append(tmp_path, SPLIT, entry())
+    (line,) = ledger.path(tmp_path, SPLIT).read_text().splitlines()
+    assert set(json.loads(line)) == {
         "time",
         "command",
         "workdir",

@@ -1,14 +1,16 @@
-"""Kills runs with SIGKILL at random moments, gives the command again, and compares what comes out with a run left in peace.
+"""Kills and restarts training runs and compares them with one left alone.
 
-python -m tests.studies.chaos [--kills=20]        python -m tests.studies.chaos --workers=2 --kills=5
+    python -m tests.studies.chaos [--kills=20]
+    python -m tests.studies.chaos --workers=2 --kills=5
 
-Every other kill waits for a checkpoint that is being written. Equal means: the same SHA-256 over all final weights, and the
-same metrics.jsonl, so that no step stands there twice or lacks. With two workers one of them is killed, the other must end by
-itself with one clear line, and both are started again.
+Each trial ends a run with SIGKILL at a random moment and gives the same command again. Every
+other kill waits for a checkpoint that is being written. Equal means: the same SHA-256 over all
+final weights, and the same metrics.jsonl, so that no step is logged twice or missing. With two
+workers one of them is killed. The other must end by itself with one clear line, and both are
+started again.
 """
 
-import argparse
-import dataclasses
+import contextlib
 import json
 import os
 import random
@@ -17,17 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.conftest import ROOT, write_set
+from tests.conftest import ROOT, TINY_COUNTS, write_set
+from tests.studies import parse_arguments
 
-COUNTS = {
-    ("Train", "covid"): 14,
-    ("Train", "non_covid"): 12,
-    ("Test", "covid"): 6,
-    ("Test", "non_covid"): 8,
-}
 SETTINGS = (
     "--dataset=covid_xray",
     "--model=compact",
@@ -37,34 +34,34 @@ SETTINGS = (
     "--checkpoint_every_steps=3",
     "--nogroup_copies",
 )
-PATIENCE = 300.0  # Seconds after which a process counts as hung.
-SURVIVOR = 60.0  # Seconds a worker may take to notice that another is gone.
+HANG_SECONDS = 300.0  # After this time a process counts as hung.
+NOTICE_SECONDS = 60.0  # Time a worker may take to notice that another is lost.
+
+# Workdir → the moment in words once it is reached, before that an empty string.
+Trigger = Callable[[Path], str]
 
 
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """One kill: when it came, and whether what came out is equal."""
+def start(workdir: Path, data_dir: Path, workers: int, *flags: str) -> list[subprocess.Popen]:
+    """Starts a run as one process, or as several workers on this machine.
 
-    when: str
-    equal: bool
-    seconds_to_notice: float | None = None
+    Args:
+      workdir: of the run.
+      data_dir: where the set is or will be prepared.
+      workers: number of processes.
+      *flags: of `trainer.main`, after those in SETTINGS.
 
-
-def start(workdir: Path, data_dir: Path, workers: int, *more: str) -> list[subprocess.Popen]:
-    """Starts a run as one process, or as several workers on this machine."""
+    Returns:
+      The processes, the chief first.
+    """
     if workers == 1:
-        return [process(command(workdir, data_dir, *more), {})]
-    places = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
-    return [
-        process(
-            command(workdir, data_dir, "--strategy=multi_worker", *more), as_worker(places, index)
-        )
-        for index in range(workers)
-    ]
+        return [start_worker(command(workdir, data_dir, *flags))]
+    addresses = [f"127.0.0.1:{port}" for port in _free_ports(workers)]
+    worker_command = command(workdir, data_dir, "--strategy=multi_worker", *flags)
+    return [start_worker(worker_command, addresses, index) for index in range(workers)]
 
 
-def command(workdir: Path, data_dir: Path, *more: str) -> list[str]:
-    """The command of a run."""
+def command(workdir: Path, data_dir: Path, *flags: str) -> list[str]:
+    """Builds the command line of a run from SETTINGS and more flags."""
     return [
         sys.executable,
         "-m",
@@ -72,25 +69,29 @@ def command(workdir: Path, data_dir: Path, *more: str) -> list[str]:
         *SETTINGS,
         f"--data_dir={data_dir}",
         f"--workdir={workdir}",
-        *more,
+        *flags,
     ]
 
 
-def as_worker(places: list[str], index: int) -> dict[str, str]:
-    """The environment of one of several workers at these places (host:port)."""
-    return {
-        "TF_CONFIG": json.dumps(
-            {"cluster": {"worker": places}, "task": {"type": "worker", "index": index}}
-        )
-    }
+def start_worker(
+    command: list[str], addresses: Sequence[str] = (), index: int = 0
+) -> subprocess.Popen:
+    """Starts a command as a single process or one worker of a cluster.
 
-
-def process(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
-    """Starts a command from the checkout's root; what it says is kept."""
+    Args:
+      command: program and arguments.
+      addresses: host:port of every worker; empty for a single process.
+      index: of this worker.
+    """
+    environment = dict(os.environ)
+    if addresses:
+        task = {"type": "worker", "index": index}
+        cluster = {"cluster": {"worker": list(addresses)}, "task": task}
+        environment["TF_CONFIG"] = json.dumps(cluster)
     return subprocess.Popen(
         command,
         cwd=ROOT,
-        env={**os.environ, **environment},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -98,151 +99,163 @@ def process(command: list[str], environment: dict[str, str]) -> subprocess.Popen
 
 
 def finish(processes: list[subprocess.Popen]) -> None:
-    """Waits for all to end well.
+    """Waits until all processes have ended with status 0.
 
     Raises:
-      AssertionError: one did not.
+      AssertionError: one ended with another status.
     """
     try:
         for process in processes:
-            _, errors = process.communicate(timeout=PATIENCE)
+            _, errors = process.communicate(timeout=HANG_SECONDS)
             assert process.returncode == 0, errors[-3000:]
     finally:
+        # A worker whose peer has failed would wait for it.
         for process in processes:
             process.kill()
 
 
 def outcome(workdir: Path) -> tuple[str, str]:
-    """(SHA-256 of the final weights, the lines of metrics.jsonl) of a finished run."""
-    return json.loads((workdir / "metrics.json").read_text())["weights_sha256"], (
-        workdir / "metrics.jsonl"
-    ).read_text()
+    """Reads (SHA-256 of the final weights, text of metrics.jsonl) of a finished run."""
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    return metrics["weights_sha256"], (workdir / "metrics.jsonl").read_text()
 
 
 def kill_once(
     workdir: Path,
     data_dir: Path,
     expected: tuple[str, str],
-    when: Callable[[Path], str],
+    trigger: Trigger,
     victim: int,
     workers: int,
-) -> Trial:
-    """One trial: starts, kills process `victim` when `when` returns, starts again, and compares."""
-    processes = start(workdir, data_dir, workers)
-    said = ""
-    while not (said := when(workdir)) and processes[victim].poll() is None:
-        time.sleep(0.001)
-    processes[victim].kill()
-    killed, noticed = time.monotonic(), None
-    for index, process in enumerate(processes):
-        if index != victim:
-            _, errors = process.communicate(timeout=PATIENCE)
-            noticed = time.monotonic() - killed
-            assert process.returncode == 1 and "another worker is lost" in errors, errors[-3000:]
-    processes[victim].communicate()
+) -> tuple[bool, str]:
+    """Starts a run, kills one process, starts the run again and compares.
+
+    Args:
+      workdir: of the run; must not exist.
+      data_dir: where the set is prepared.
+      expected: `outcome` of the run left alone.
+      trigger: chooses the moment of the kill.
+      victim: index of the process that is killed.
+      workers: number of processes.
+
+    Returns:
+      Whether the outcome is the expected one, and the moment of the kill in words.
+    """
+    survivors = start(workdir, data_dir, workers)
+    killed = survivors.pop(victim)  # The others must end by themselves.
+    moment = _wait([killed], workdir, trigger) or "it had ended"
+    killed.kill()
+    kill_time = time.monotonic()
+    for process in survivors:
+        _, errors = process.communicate(timeout=HANG_SECONDS)
+        moment += f" (the other worker stopped after {time.monotonic() - kill_time:.0f} s)"
+        assert process.returncode == 1, errors[-3000:]
+        assert "another worker is lost" in errors, errors[-3000:]
+    killed.communicate()
+    # The same command resumes from the last whole checkpoint.
     finish(start(workdir, data_dir, workers))
-    return Trial(said or "it had ended", outcome(workdir) == expected, noticed)
+    return outcome(workdir) == expected, moment
 
 
-def kill_all(processes: list[subprocess.Popen], workdir: Path, when: Callable[[Path], str]) -> None:
-    """Kills all processes of a run when `when` returns."""
-    while not when(workdir) and all(process.poll() is None for process in processes):
-        time.sleep(0.001)
+def kill_all(processes: list[subprocess.Popen], workdir: Path, trigger: Trigger) -> None:
+    """Kills all processes of a run at the trigger's moment."""
+    _wait(processes, workdir, trigger)
     for process in processes:
         process.kill()
         process.communicate()
 
 
-def at_step(step: int) -> Callable[[Path], str]:
-    """Says when that many steps are logged."""
+def at_step(step: int) -> Trigger:
+    """Builds a trigger for the moment when `step` steps are logged."""
 
-    def when(workdir: Path) -> str:
+    def trigger(workdir: Path) -> str:
         log = workdir / "metrics.jsonl"
-        reached = (
-            log.exists() and sum('"loss"' in line for line in log.read_text().splitlines()) >= step
-        )
+        reached = log.exists() and _logged_steps(log.read_text()) >= step
         return f"after step {step}" if reached else ""
 
-    return when
+    return trigger
 
 
-def in_checkpoint(number: int) -> Callable[[Path], str]:
-    """Says when the checkpoint of that number is being written: its files are there and its seal is not."""
-    seen: set[str] = set()
+def in_checkpoint(number: int) -> Trigger:
+    """Builds a trigger for the moment when checkpoint `number` is being written."""
+    seen: set[str] = set()  # Checkpoints observed while they were written.
 
-    def when(workdir: Path) -> str:
+    def trigger(workdir: Path) -> str:
         folder = workdir / "checkpoints"
-        names = {
-            name.split(".")[0].split("_")[0]
-            for name in (os.listdir(folder) if folder.exists() else ())
-        }
+        names = {path.name.split(".")[0].split("_")[0] for path in folder.glob("*")}
+        # The JSON file is written last: it seals the checkpoint.
         unsealed = {name for name in names if not (folder / f"{name}.json").exists()}
         seen.update(unsealed)
-        return f"while {max(unsealed)} was written" if unsealed and len(seen) >= number else ""
+        writing = unsealed and len(seen) >= number
+        return f"while {max(unsealed)} was written" if writing else ""
 
-    return when
+    return trigger
+
+
+def run_trials(folder: Path, kills: int, workers: int, seed: int) -> Iterator[tuple[bool, str]]:
+    """Runs once without a kill, then yields a result of `kill_once` each.
+
+    Args:
+      folder: an empty one, for the set and all runs.
+      kills: number of trials.
+      workers: number of processes of each run.
+      seed: of the moments and the victims.
+    """
+    data_dir = folder / "data"
+    write_set(folder / "set", TINY_COUNTS)
+    undisturbed = folder / "undisturbed"
+    # One process prepares the set, so that several workers find it ready.
+    finish(start(undisturbed, data_dir, 1, f"--manual_dir={folder / 'set'}"))
+    if workers > 1:
+        undisturbed = folder / "undisturbed_workers"
+        finish(start(undisturbed, data_dir, workers))
+    expected = outcome(undisturbed)
+    print(f"left alone: weights {expected[0][:16]}…", flush=True)
+    steps = _logged_steps(expected[1])
+    # The same seed kills at the same steps.
+    draws = random.Random(seed)
+    for number in range(kills):
+        if number % 2:
+            # There is a checkpoint every three steps.
+            trigger = in_checkpoint(draws.randint(1, steps // 3))
+        else:
+            trigger = at_step(draws.randint(1, steps - 1))
+        victim = draws.randrange(workers)
+        yield kill_once(folder / f"run{number}", data_dir, expected, trigger, victim, workers)
 
 
 def main() -> None:
-    """Prints a line for each kill, and how many were equal; exits with 1 where one was not."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    draw, trials = random.Random(asked.seed), []
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        write_set(folder / "set", COUNTS)
-        peace = folder / "peace"
-        finish(start(peace, folder / "data", 1, f"--manual_dir={folder / 'set'}"))
-        if asked.workers > 1:
-            peace = folder / "peace_of_workers"
-            finish(start(peace, folder / "data", asked.workers))
-        expected = outcome(peace)
-        steps = sum('"loss"' in line for line in expected[1].splitlines())
-        for number in range(asked.kills):
-            when = (
-                in_checkpoint(draw.randint(1, steps // 3))
-                if number % 2
-                else at_step(draw.randint(1, steps - 1))
-            )
-            trials.append(
-                kill_once(
-                    folder / f"run{number}",
-                    folder / "data",
-                    expected,
-                    when,
-                    draw.randrange(asked.workers),
-                    asked.workers,
-                )
-            )
-            noticed = trials[-1].seconds_to_notice
-            print(
-                f"kill {number + 1}, {trials[-1].when}: "
-                f"{'equal' if trials[-1].equal else 'DIFFERENT'}"
-                + (
-                    f"; the other worker stopped after {noticed:.0f} s"
-                    if noticed is not None
-                    else ""
-                ),
-                flush=True,
-            )
-    equal = sum(trial.equal for trial in trials)
-    print(f"{equal} of {len(trials)} equal: {expected[0][:16]}…")
-    sys.exit(equal != len(trials))
+    """Prints a line for each kill and the number of equal runs; exits with 1 if one differs."""
+    args = parse_arguments(__doc__, kills=20, workers=1, seed=0)
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        for equal, moment in run_trials(Path(folder), args.kills, args.workers, args.seed):
+            results.append(equal)
+            verdict = "equal" if equal else "DIFFERENT"
+            print(f"kill {len(results)}, {moment}: {verdict}", flush=True)
+    print(f"{sum(results)} of {len(results)} equal")
+    sys.exit(not all(results))
+
+
+def _wait(processes: list[subprocess.Popen], workdir: Path, trigger: Trigger) -> str:
+    """Waits for the trigger or the end of a process; returns the moment or an empty string."""
+    while not (moment := trigger(workdir)) and all(each.poll() is None for each in processes):
+        time.sleep(0.001)  # A small checkpoint takes a few milliseconds.
+    return moment
+
+
+def _logged_steps(log: str) -> int:
+    # Lines of epochs hold "validation_loss", not "loss".
+    return log.count('"loss"')
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for trial in sockets:
-        trial.bind(("127.0.0.1", 0))
-    ports = [trial.getsockname()[1] for trial in sockets]
-    for trial in sockets:
-        trial.close()
-    return ports
+    with contextlib.ExitStack() as stack:
+        # All are open at once, so that no port is given twice.
+        servers = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [server.getsockname()[1] for server in servers]
 
 
 if __name__ == "__main__":

@@ -1,45 +1,78 @@
-"""Measures how often the 95 % intervals hold the truth, on drawn predictions whose truth is known.
+"""Coverage of the 95 % intervals on simulated predictions with known true scores.
 
-python -m tests.studies.coverage [--repeats=500]
+    python -m tests.studies.coverage [--repeats=500]
 
-Scores are drawn from a binormal model with an effect that all images of a patient share. The grouped design is like the real
-sample's test split: 100 positive images of 36 patients, one of whom has 22, and 119 negative ones of a patient each.
+Scores follow a binormal model with an effect that all images of a patient share. The grouped
+design is like the test split of the real sample: 100 positive images of 36 patients, one of whom
+has 22, and 119 negative images of one patient each.
 """
 
-import argparse
 import dataclasses
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy import special, stats
-from tqdm import tqdm
+from tqdm import trange
 
-from trainer.analysis import comparison, intervals, metrics, thresholds
+from tests.studies import parse_arguments
+from trainer.analysis import comparison, intervals, metrics, thresholds, weighted
+from trainer.analysis.intervals import Estimate
+from trainer.analysis.predictions import Predictions
 
-NAMES = ("negative", "positive")
+# Images of each of the 36 positive patients.
 UNEVEN = (22, 13, 5, 5, 4, 4, 4, 3, 3, 3, *(2,) * 8, *(1,) * 18)
+TRUE_AUCS = (0.8, 0.95, 0.99)
 
 
 @dataclasses.dataclass(frozen=True)
 class Design:
-    """How many images each patient of either class has, and the share of the scores' variance that patients make."""
+    """Numbers of images of each patient, and their correlation.
+
+    Attributes:
+      positives: number of images of each patient of the positive class.
+      negatives: the same for the other class.
+      correlation: share of the scores' variance that patients make, in 0..1.
+    """
 
     positives: tuple[int, ...]
     negatives: tuple[int, ...]
     correlation: float
 
     def labels(self) -> np.ndarray:
+        """The labels, [n] int; positive images come first."""
         return np.repeat([1, 0], [sum(self.positives), sum(self.negatives)])
 
-    def groups(self) -> np.ndarray:
-        sizes = (*self.positives, *self.negatives)
-        return np.repeat([f"p{number:03d}" for number in range(len(sizes))], sizes)
+    def repeat(self, values: np.ndarray) -> np.ndarray:
+        """Repeats values of patients for each of their images; [patients] → [n]."""
+        return np.repeat(values, (*self.positives, *self.negatives))
 
     def noise(self, rng: np.random.Generator) -> np.ndarray:
-        """Standard normal, correlated within patients; [n]."""
-        sizes = (*self.positives, *self.negatives)
-        shared = np.repeat(rng.normal(size=len(sizes)), sizes)
-        return np.sqrt(self.correlation) * shared + np.sqrt(1 - self.correlation) * rng.normal(
-            size=sum(sizes)
+        """Draws standard normal noise, correlated within patients; [n] float."""
+        shared = self.repeat(rng.normal(size=len(self.positives) + len(self.negatives)))  # [n]
+        single = rng.normal(size=len(shared))
+        # The weights' squares add up to 1, so the variance stays 1.
+        return np.sqrt(self.correlation) * shared + np.sqrt(1 - self.correlation) * single
+
+    def predict(self, auc: float, noise: np.ndarray) -> Predictions:
+        """Simulates the predictions of a classifier.
+
+        Args:
+          auc: true AUC; the probabilities are calibrated for balanced classes.
+          noise: [n] float, standard normal.
+        """
+        # Between the means of two normal distributions of variance 1.
+        distance = np.sqrt(2) * stats.norm.ppf(auc)
+        labels = self.labels()
+        score = labels * distance + noise
+        positive = special.expit(distance * (score - distance / 2))  # Bayes' rule.
+        patients = np.arange(len(self.positives) + len(self.negatives))
+        return Predictions(
+            filenames=np.arange(len(labels)).astype(str),
+            groups=self.repeat(np.char.mod("p%03d", patients)),
+            labels=labels,
+            probabilities=np.stack([1 - positive, positive], axis=1),  # [n, 2]
+            class_names=("negative", "positive"),
+            positive_class="positive",
         )
 
 
@@ -53,26 +86,26 @@ DESIGNS = {
 }
 
 
-def draw(
-    design: Design, auc: float, rng: np.random.Generator, noise: np.ndarray | None = None
-) -> np.ndarray:
-    """Calibrated probabilities [n, 2] of a classifier whose true area is `auc` (at balanced classes)."""
+def true_scores(auc: float, share: float) -> dict[str, float]:
+    """Computes the true value of each score at the threshold one half.
+
+    Args:
+      auc: true AUC of the classifier.
+      share: of positive images, in 0..1.
+
+    Returns:
+      Score → value; log_loss, brier and pr_auc are estimates from 400,000 images.
+    """
     distance = np.sqrt(2) * stats.norm.ppf(auc)
-    score = design.labels() * distance + (design.noise(rng) if noise is None else noise)
+    rate = stats.norm.cdf(distance / 2)  # Sensitivity and specificity.
+    rng = np.random.default_rng(0)
+    labels = (rng.random(400_000) < share).astype(int)
+    score = labels * distance + rng.normal(size=len(labels))
     positive = special.expit(distance * (score - distance / 2))
-    return np.stack([1 - positive, positive], axis=1)
-
-
-def truths(auc: float, share: float) -> dict[str, float]:
-    """The true values of the scores at an area, where `share` of the images are positive and one half is the threshold."""
-    distance = np.sqrt(2) * stats.norm.ppf(auc)
-    rate = stats.norm.cdf(distance / 2)
-    large = np.random.default_rng(0)
-    labels = (large.random(400_000) < share).astype(int)
-    positive = special.expit(
-        distance * (labels * distance + large.normal(size=len(labels)) - distance / 2)
-    )
-    own = np.where(labels == 1, positive, 1 - positive)
+    # These three have no closed form.
+    true_class = np.where(labels == 1, positive, 1 - positive)
+    precisions = weighted.average_precisions(labels == 1, positive)
+    # Bayes' rule; PPV and NPV depend on the share of positive images.
     ppv = share * rate / (share * rate + (1 - share) * (1 - rate))
     npv = (1 - share) * rate / (share * (1 - rate) + (1 - share) * rate)
     return {
@@ -85,120 +118,143 @@ def truths(auc: float, share: float) -> dict[str, float]:
         "npv": npv,
         "f1": 2 * ppv * rate / (ppv + rate),
         "mcc": np.sqrt((2 * rate - 1) * (ppv + npv - 1)),
-        "log_loss": -np.log(np.maximum(own, 1e-7)).mean(),
+        "log_loss": -np.log(np.maximum(true_class, 1e-7)).mean(),
         "brier": ((labels - positive) ** 2).mean(),
-        "pr_auc": float(
-            metrics.weighted_precisions(labels == 1, positive)(np.ones((1, len(labels))))[0]
-        ),
+        "pr_auc": float(precisions(np.ones((1, len(labels))))[0]),
         "ppv at 0.05": 0.05 * rate / (0.05 * rate + 0.95 * (1 - rate)),
     }
 
 
-def cover_scores(
-    design: Design, auc: float, repeats: int, seed: int = 1
-) -> dict[str, tuple[float, float]]:
-    """For each score how often its interval holds the truth, and the interval's mean width."""
-    rng, found = np.random.default_rng(seed), {}
-    labels, groups = design.labels(), design.groups()
-    true = truths(auc, labels.mean())
-    for _ in tqdm(range(repeats), leave=False, delay=2, disable=None):
-        probabilities = draw(design, auc, rng)
-        scores = metrics.all_scores(labels, probabilities, groups, NAMES, "positive")
-        scores["ppv at 0.05"] = thresholds.predictive_values(
-            labels == 1, probabilities[:, 1], groups
-        )["0.05"]["ppv"]
-        for name, value in true.items():
-            if (score := scores[name]).value is not None:
-                found.setdefault(name, []).append(
-                    (score.low <= value <= score.high, score.high - score.low)
-                )
-    return {name: tuple(np.mean(rows, axis=0)) for name, rows in found.items()}
-
-
-def cover_area(design: Design, auc: float, repeats: int, seed: int = 1) -> tuple[float, float]:
-    """How often `intervals.area` holds the truth, and its mean width."""
-    rng, labels, groups = np.random.default_rng(seed), design.labels() == 1, design.groups()
-    areas = [intervals.area(labels, draw(design, auc, rng)[:, 1], groups) for _ in range(repeats)]
-    return (
-        float(np.mean([area.low <= auc <= area.high for area in areas])),
-        float(np.mean([area.high - area.low for area in areas])),
+def estimate_scores(predictions: Predictions) -> dict[str, Estimate]:
+    """Computes every score of `true_scores` with its interval."""
+    by_prevalence = thresholds.predictive_values(
+        predictions.positive, predictions.positive_probabilities, predictions.groups
     )
+    scores = metrics.scores(predictions, detailed=True)
+    return {**scores, "ppv at 0.05": by_prevalence["0.05"]["ppv"]}
+
+
+def cover_scores(design: Design, auc: float, repeats: int, seed: int = 1) -> dict[str, float]:
+    """Measures the coverage of the interval of every score; score → share in 0..1."""
+    rng = np.random.default_rng(seed)
+    draws = [estimate_scores(design.predict(auc, design.noise(rng))) for _ in _progress(repeats)]
+    coverage = {}
+    for name, truth in true_scores(auc, design.labels().mean()).items():
+        # None where a draw has no such score, such as a PPV without positive calls.
+        bounds = [(scores[name].low, scores[name].high) for scores in draws]
+        coverage[name], _ = _coverage(bounds, truth)
+    return coverage
+
+
+def cover_auc(design: Design, auc: float, repeats: int, seed: int = 1) -> tuple[float, float]:
+    """Measures (coverage, mean width) of `intervals.auc`."""
+    rng = np.random.default_rng(seed)
+    bounds = []
+    for _ in _progress(repeats):
+        simulated = design.predict(auc, design.noise(rng))
+        estimate = intervals.auc(
+            simulated.positive, simulated.positive_probabilities, simulated.groups
+        )
+        bounds.append((estimate.low, estimate.high))
+    return _coverage(bounds, auc)
 
 
 def cover_percentiles(
     design: Design, auc: float, repeats: int, seed: int = 1
 ) -> tuple[float, float]:
-    """The same for the percentile bootstrap of groups, for comparison."""
-    rng, labels, groups = np.random.default_rng(seed), design.labels() == 1, design.groups()
-    rows = []
-    for _ in tqdm(range(repeats), leave=False, delay=2, disable=None):
-        areas = metrics.weighted_areas(labels, draw(design, auc, rng)[:, 1])
-        low, high = intervals.percentiles(
-            intervals.resample(lambda weights, areas=areas: {"": areas(weights)}, groups)[""]
-        )
-        rows.append((low <= auc <= high, high - low))
-    return tuple(np.mean(rows, axis=0))
+    """Measures (coverage, mean width) of the percentile bootstrap of groups."""
+    rng = np.random.default_rng(seed)
+    bounds = []
+    for _ in _progress(repeats):
+        simulated = design.predict(auc, design.noise(rng))
+        statistic = weighted.aucs(simulated.positive, simulated.positive_probabilities)
+        aucs = intervals.resample(statistic, simulated.groups)
+        bounds.append(intervals.percentiles(aucs))
+    return _coverage(bounds, auc)
 
 
 def cover_difference(
-    design: Design, areas: tuple[float, float], repeats: int, seed: int = 1
+    design: Design, aucs: tuple[float, float], repeats: int, seed: int = 1
 ) -> tuple[float, float]:
-    """How often the paired difference of two areas is held; half the noise of the two classifiers is shared."""
-    rng, labels, groups, rows = np.random.default_rng(seed), design.labels(), design.groups(), []
-    for _ in tqdm(range(repeats), leave=False, delay=2, disable=None):
+    """Measures (coverage, mean width) for the paired difference of two AUCs.
+
+    Args:
+      design: of the images.
+      aucs: true AUC of either classifier; half of the variance of their noise is shared.
+      repeats: number of draws.
+      seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    bounds = []
+    for _ in _progress(repeats):
         shared = design.noise(rng)
+        # Half of the variance is shared, half is each classifier's own.
         first, second = (
-            draw(design, auc, rng, np.sqrt(0.5) * (shared + design.noise(rng))) for auc in areas
+            design.predict(auc, np.sqrt(0.5) * (shared + design.noise(rng))) for auc in aucs
         )
-        found = comparison.auc_difference(first, second, labels, groups, NAMES, "positive")
-        rows.append((found.low <= areas[0] - areas[1] <= found.high, found.high - found.low))
-    return tuple(np.mean(rows, axis=0))
+        estimate = comparison.auc_difference(first, second)
+        bounds.append((estimate.low, estimate.high))
+    return _coverage(bounds, aucs[0] - aucs[1])
 
 
 def cover_wilson(n: int = 60, seed: int = 1) -> float:
-    """How often Wilson's interval holds the share, averaged over shares between 0.02 and 0.98."""
+    """Measures the coverage of Wilson's interval, averaged over shares in 0.02..0.98."""
     rng = np.random.default_rng(seed)
     covered = []
     for share in rng.uniform(0.02, 0.98, 500):
-        covered += [
-            low <= share <= high
-            for low, high in (intervals.wilson(hits, n) for hits in rng.binomial(n, share, 40))
-        ]
+        # 40 samples of each share.
+        bounds = [intervals.wilson(hits, n) for hits in rng.binomial(n, share, 40)]
+        covered.append(_coverage(bounds, share)[0])
     return float(np.mean(covered))
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--repeats", type=int, default=500)
-    repeats = arguments.parse_args().repeats
-    print(
-        f"Wilson, n = 60, averaged over p: {cover_wilson():.3f}\n"
-        "\n"
-        "area under the ROC curve: coverage (mean width)"
-    )
-    print(f"{'design, correlation':26}{'true area':>10}{'ours':>16}{'percentiles':>16}")
+def print_auc_table(repeats: int) -> None:
+    """Prints coverage and width of both AUC intervals for each design."""
+    print("AUC: coverage (mean width)")
+    print(f"{'design, correlation':26}{'true AUC':>10}{'score interval':>16}{'percentiles':>16}")
     for name, design in DESIGNS.items():
-        for auc in (0.8, 0.95, 0.99):
-            ours, plain = (
-                cover_area(design, auc, 2 * repeats),
-                cover_percentiles(design, auc, repeats // 2),
-            )
-            print(
-                f"{name:26}{auc:>10}{ours[0]:>8.3f} ({ours[1]:.3f}){plain[0]:>8.3f} "
-                f"({plain[1]:.3f})",
-                flush=True,
-            )
-    for title, chosen in (
-        ("no groups", "219 images, no groups"),
-        ("155 groups, 0.6", "219 in 155 groups, 0.6"),
-    ):
-        print(f"\nall scores, 219 images, {title}: coverage at true area 0.8, 0.95, 0.99")
-        found = [cover_scores(DESIGNS[chosen], auc, repeats // 2) for auc in (0.8, 0.95, 0.99)]
-        for score in found[0]:
-            print(f"{score:26}" + "".join(f"{each[score][0]:>8.3f}" for each in found), flush=True)
-        for areas in ((0.95, 0.9), (0.99, 0.95)):
-            held, _ = cover_difference(DESIGNS[chosen], areas, repeats // 2)
-            print(f"area {areas[0]} less area {areas[1]:<6}{held:>8.3f}", flush=True)
+        for auc in TRUE_AUCS:
+            coverage, width = cover_auc(design, auc, 2 * repeats)  # No resampling: fast.
+            row = f"{name:26}{auc:>10}{coverage:>8.3f} ({width:.3f})"
+            # Fewer repeats: the bootstrap is slow and serves only as a comparison.
+            coverage, width = cover_percentiles(design, auc, repeats // 2)
+            print(f"{row}{coverage:>8.3f} ({width:.3f})", flush=True)
+
+
+def print_scores_table(title: str, design: Design, repeats: int) -> None:
+    """Prints the coverage of every score and of two differences of AUCs."""
+    print(f"\nall scores, 219 images, {title}: coverage at true AUC 0.8, 0.95, 0.99")
+    columns = [cover_scores(design, auc, repeats) for auc in TRUE_AUCS]
+    for name in columns[0]:
+        cells = [f"{column[name]:>8.3f}" for column in columns]
+        print(f"{name:26}{''.join(cells)}", flush=True)
+    for aucs in ((0.95, 0.9), (0.99, 0.95)):
+        coverage, _ = cover_difference(design, aucs, repeats)
+        print(f"AUC {aucs[0]} less AUC {aucs[1]:<6}{coverage:>8.3f}", flush=True)
+
+
+def main() -> None:
+    """Prints the tables."""
+    repeats = parse_arguments(__doc__, repeats=500).repeats
+    print(f"Wilson, n = 60, averaged over p: {cover_wilson():.3f}\n")
+    print_auc_table(repeats)
+    # Scores come from resamples, so they take as long as the bootstrap.
+    print_scores_table("no groups", DESIGNS["219 images, no groups"], repeats // 2)
+    print_scores_table("155 groups, 0.6", DESIGNS["219 in 155 groups, 0.6"], repeats // 2)
+
+
+def _progress(repeats: int) -> Iterable[int]:
+    # disable=None: no bar where stderr is no terminal.
+    return trange(repeats, leave=False, delay=2, disable=None)
+
+
+def _coverage(
+    bounds: Sequence[tuple[float | None, float | None]], truth: float
+) -> tuple[float, float]:
+    """Share of intervals that hold the truth, and their mean width."""
+    low, high = np.array(bounds, float).T  # [repeats] each; NaN where a draw has no score.
+    covered = (low <= truth) & (truth <= high)
+    return float(np.mean(covered[~np.isnan(low)])), float(np.nanmean(high - low))
 
 
 if __name__ == "__main__":

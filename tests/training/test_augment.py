@@ -1,6 +1,7 @@
-"""Random views: stateless, bounded, one resampling, the same eagerly and inside a data set."""
+"""Tests of the random views: stateless, bounded, the same eagerly and inside a data set."""
 
-import math
+import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,102 +11,150 @@ from hypothesis import strategies as st
 
 from trainer.config import TrainConfig
 from trainer.training import augment
-from trainer.training.augment import Limits
 
-ALL = Limits(
-    shear=0.1, zoom=0.2, horizontal_flip=True, shift=0.1, rotation=0.2, brightness=0.1, contrast=0.3
+PLAIN = TrainConfig(horizontal_flip=False, shear=0.0, zoom=0.0)
+ALL = TrainConfig(
+    shear=6.0,
+    zoom=0.2,
+    horizontal_flip=True,
+    shift=0.1,
+    rotation=12.0,
+    brightness=0.1,
+    contrast=0.3,
 )
+# Augmentation → the columns of the draws that it reads, and their number.
+COLUMNS = {**augment._GEOMETRIC, **augment._INTENSITY}
+WIDTH = sum(map(len, COLUMNS.values()))
 SEEDS = st.tuples(st.integers(0, 2**31), st.integers(0, 2**31)).map(
     lambda pair: tf.constant(pair, tf.int64)
 )
 
 
-def images(batch: int = 4, side: int = 24) -> tf.Tensor:
-    return tf.constant(np.random.default_rng(0).integers(0, 256, (batch, side, side, 1)), tf.uint8)
+def only(**settings) -> TrainConfig:
+    """A configuration with these augmentations and no other."""
+    return dataclasses.replace(PLAIN, **settings)
+
+
+def make_images(batch: int = 4, side: int = 24) -> tf.Tensor:
+    rng = np.random.default_rng(0)
+    return tf.constant(rng.integers(0, 256, (batch, side, side, 1)), tf.uint8)
+
+
+def draws_of(*augmentations: Callable, value: float = 1.0) -> tf.Tensor:
+    """The draws of one image: 0 but for the first column of each augmentation.
+
+    Args:
+      augmentations: functions of the module.
+      value: of their columns.
+
+    Returns:
+      [1, columns] float32.
+    """
+    draws = np.zeros((1, WIDTH), np.float32)
+    draws[0, [COLUMNS[augmentation][0] for augmentation in augmentations]] = value
+    return tf.constant(draws)
 
 
 @given(SEEDS)
-def test_views_are_a_function_of_the_seed_and_stay_in_range(seed):
-    first, second = (augment.random_views(images(), seed, ALL).numpy() for _ in range(2))
+def test_views_depend_on_the_seed_alone_and_stay_in_range(seed):
+    first = augment.random_views(make_images(), seed, ALL).numpy()
+    second = augment.random_views(make_images(), seed, ALL).numpy()
     np.testing.assert_array_equal(first, second)
-    assert first.shape == (4, 24, 24, 1) and first.dtype == np.float32
-    assert first.min() >= 0.0 and first.max() <= 255.0
+    assert first.shape == (4, 24, 24, 1)
+    assert first.dtype == np.float32
+    assert first.min() >= 0.0
+    assert first.max() <= 255.0
 
 
-def test_other_seeds_and_other_places_in_the_batch_give_other_views():
-    same = tf.repeat(images(1), 4, axis=0)
-    found = augment.random_views(same, tf.constant([1, 2], tf.int64), ALL).numpy()
-    assert len({view.tobytes() for view in found}) == 4
-    assert not np.array_equal(found, augment.random_views(same, tf.constant([1, 3], tf.int64), ALL))
+def test_other_seeds_and_positions_in_the_batch_give_other_views():
+    same = tf.repeat(make_images(1), 4, axis=0)
+    # Four copies of one image: only the draws differ.
+    views = augment.random_views(same, tf.constant([1, 2], tf.int64), ALL).numpy()
+    others = augment.random_views(same, tf.constant([1, 3], tf.int64), ALL).numpy()
+    assert len({view.tobytes() for view in views}) == 4
+    assert not np.array_equal(views, others)
 
 
-def test_eager_and_inside_a_dataset_agree_bit_for_bit():
+def test_slice_of_a_batch_gets_the_views_of_the_whole():
+    seed = tf.constant([1, 2], tf.int64)
+    whole = augment.random_views(make_images(6), seed, ALL).numpy()
+    # As a worker with the third and fourth image does.
+    rows = augment.random_views(make_images(6)[2:4], seed, ALL, first=2, batch_size=6)
+    np.testing.assert_array_equal(rows, whole[2:4])
+
+
+def test_eager_and_dataset_views_agree_bit_for_bit():
     seed = tf.constant([7, 9], tf.int64)
-    mapped = tf.data.Dataset.from_tensors(images()).map(
+    mapped = tf.data.Dataset.from_tensors(make_images()).map(
         lambda batch: augment.random_views(batch, seed, ALL)
     )
-    np.testing.assert_array_equal(
-        next(mapped.as_numpy_iterator()), augment.random_views(images(), seed, ALL)
-    )
+    eager = augment.random_views(make_images(), seed, ALL)
+    np.testing.assert_array_equal(next(mapped.as_numpy_iterator()), eager)
 
 
 @given(SEEDS)
-def test_without_limits_nothing_changes(seed):
-    np.testing.assert_array_equal(
-        augment.random_views(images(), seed, Limits()), tf.cast(images(), tf.float32)
-    )
+def test_without_augmentation_nothing_changes(seed):
+    views = augment.random_views(make_images(), seed, PLAIN)
+    np.testing.assert_array_equal(views, tf.cast(make_images(), tf.float32))
 
 
 @given(SEEDS)
 def test_flip_alone_gives_the_image_or_its_mirror(seed):
-    original = tf.cast(images(8), tf.float32).numpy()
-    for view, image in zip(
-        augment.random_views(images(8), seed, Limits(horizontal_flip=True)).numpy(),
-        original,
-        strict=True,
-    ):
-        assert np.allclose(view, image, atol=1e-3) or np.allclose(view, image[:, ::-1], atol=1e-3)
+    images = tf.cast(make_images(8), tf.float32).numpy()  # [8, 24, 24, 1]
+    views = augment.random_views(make_images(8), seed, only(horizontal_flip=True)).numpy()
+    for view, image in zip(views, images, strict=True):
+        # Resampling at whole pixels rounds a little.
+        same = np.allclose(view, image, atol=1e-3)
+        mirrored = np.allclose(view, image[:, ::-1], atol=1e-3)
+        assert same or mirrored
 
 
 def test_about_half_of_the_views_are_mirrored():
-    draws = tf.random.stateless_uniform([4000, 7], [1, 2], -1.0, 1.0)
-    mirrored = augment.affine_transforms(draws, Limits(horizontal_flip=True), 24).numpy()[:, 0] < 0
-    assert 0.46 < mirrored.mean() < 0.54
+    draws = tf.random.stateless_uniform([4000, WIDTH], [1, 2], -1.0, 1.0)
+    transforms = augment.affine_transforms(draws, only(horizontal_flip=True), 24).numpy()
+    # Entry 0 is the scale along x: negative mirrors.
+    assert 0.46 < (transforms[:, 0] < 0).mean() < 0.54
 
 
 @given(st.floats(0.0, 0.5), SEEDS)
-def test_zoom_stays_within_its_limits_on_each_axis(zoom, seed):
-    draws = tf.random.stateless_uniform([64, 7], seed, -1.0, 1.0)
-    found = augment.affine_transforms(draws, Limits(zoom=zoom), 24).numpy()
+def test_zoom_stays_in_its_range_on_each_axis(zoom, seed):
+    draws = tf.random.stateless_uniform([64, WIDTH], seed, -1.0, 1.0)
+    transforms = augment.affine_transforms(draws, only(zoom=zoom), 24).numpy()
+    # Entries 0 and 4 are the scales; 1 and 3 mix the axes.
     for column in (0, 4):
-        assert (np.abs(found[:, column] - 1.0) <= zoom + 1e-5).all()
-    np.testing.assert_allclose(found[:, [1, 3]], 0.0, atol=1e-6)
+        assert (np.abs(transforms[:, column] - 1.0) <= zoom + 1e-5).all()
+    np.testing.assert_allclose(transforms[:, [1, 3]], 0.0, atol=1e-6)
 
 
-def test_a_quarter_turn_is_numpys():
-    square = images(1, 25)
-    draws = tf.constant([[1.0, 0, 0, 0, 0, 0, 0.0]])
-    turn = augment.affine_transforms(draws, Limits(rotation=math.pi / 2), 25)
-    turned = augment.resample(tf.cast(square, tf.float32), turn).numpy()[0, ..., 0]
+def test_rotation_by_90_degrees_equals_numpys():
+    square = make_images(1, 25)  # an odd side has a pixel at its centre
+    transform = augment.affine_transforms(draws_of(augment.rotation), only(rotation=90.0), 25)
+    turned = augment.resample(tf.cast(square, tf.float32), transform).numpy()[0, ..., 0]
     image = square.numpy()[0, ..., 0].astype(np.float32)
+    # The direction of the rotation does not matter.
     assert min(np.abs(turned - np.rot90(image, count)).max() for count in (1, 3)) < 0.1
 
 
-def test_a_shift_moves_by_a_fraction_of_the_side_and_repeats_the_border():
-    ramp = tf.reshape(tf.repeat(tf.range(20.0)[None], 20, axis=0), [1, 20, 20, 1])
-    draws = tf.constant([[0.0, 0, 0, 0, 1.0, 0, 0]])
-    moved = augment.resample(ramp, augment.affine_transforms(draws, Limits(shift=0.1), 20)).numpy()[
-        0, 5, :, 0
-    ]
-    np.testing.assert_allclose(moved, np.minimum(np.arange(20) + 2, 19), atol=1e-4)
+def test_shear_of_45_degrees_moves_each_row_by_its_distance():
+    transform = augment.affine_transforms(draws_of(augment.shear), only(shear=45.0), 25).numpy()[0]
+    # x stays; y is turned by 45 degrees.
+    np.testing.assert_allclose(transform[:2], [1.0, -np.sqrt(0.5)], atol=1e-6)
+    np.testing.assert_allclose(transform[3:5], [0.0, np.sqrt(0.5)], atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [tf.uint8, tf.float32])
-def test_the_resampling_is_tensorflows_own_but_for_rounding(kind):
-    squares = tf.constant(np.random.default_rng(1).integers(0, 256, (3, 200, 200, 1)), kind)
-    transforms = augment.affine_transforms(
-        tf.random.stateless_uniform([3, 7], [3, 4], -1.0, 1.0), ALL, 200
-    )
+def test_shift_moves_by_a_fraction_of_the_side_and_repeats_the_border():
+    ramp = tf.reshape(tf.repeat(tf.range(20.0)[None], 20, axis=0), [1, 20, 20, 1])  # [1, 20, 20, 1]
+    transform = augment.affine_transforms(draws_of(augment.shift), only(shift=0.1), 20)
+    row = augment.resample(ramp, transform).numpy()[0, 5, :, 0]
+    # A tenth of 20 pixels is 2.
+    np.testing.assert_allclose(row, np.minimum(np.arange(20) + 2, 19), atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [tf.uint8, tf.float32])
+def test_resampling_equals_tensorflows_but_for_rounding(dtype):
+    squares = tf.constant(np.random.default_rng(1).integers(0, 256, (3, 200, 200, 1)), dtype)
+    draws = tf.random.stateless_uniform([3, WIDTH], [3, 4], -1.0, 1.0)
+    transforms = augment.affine_transforms(draws, ALL, 200)
     expected = tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(squares, tf.float32),
         transforms=transforms,
@@ -114,18 +163,35 @@ def test_the_resampling_is_tensorflows_own_but_for_rounding(kind):
         fill_mode="NEAREST",
         fill_value=0.0,
     )
-    np.testing.assert_allclose(augment.resample(squares, transforms), expected, rtol=0, atol=0.02)
+    resampled = augment.resample(squares, transforms)
+    np.testing.assert_allclose(resampled, expected, rtol=0, atol=0.02)
 
 
 def test_intensity_scales_about_the_mean_and_clips():
-    batch = tf.cast(images(2), tf.float32)
-    found = augment.change_intensity(
-        batch, tf.constant([0.0, 0.5]), tf.constant([-1.0, 0.0]), ALL
-    ).numpy()
-    np.testing.assert_allclose(found[0], batch.numpy()[0].mean(), atol=1e-3)
-    np.testing.assert_allclose(found[1], np.clip(batch.numpy()[1] + 127.5, 0, 255), atol=1e-3)
+    images = tf.cast(make_images(2), tf.float32).numpy()
+    # The first image stays, the second gets half of the full range brighter.
+    draws = tf.concat([draws_of(), draws_of(augment.brightness, value=0.5)], axis=0)
+    changed = augment.change_intensity(images, draws, only(brightness=1.0)).numpy()
+    np.testing.assert_allclose(changed[0], images[0], atol=1e-3)
+    np.testing.assert_allclose(changed[1], np.clip(images[1] + 127.5, 0, 255), atol=1e-3)
+    # No contrast at all in the first, twice as much in the second.
+    contrast = augment.contrast(images, tf.constant([[-1.0], [1.0]]), 1.0).numpy()
+    np.testing.assert_allclose(contrast[0], images[0].mean(), atol=1e-3)
+    mean = images[1].mean()
+    np.testing.assert_allclose(contrast[1], mean + 2 * (images[1] - mean), atol=1e-3)
 
 
-def test_angles_are_given_in_degrees_and_used_in_radians():
-    found = Limits.from_config(TrainConfig(shear=45.0, rotation=180.0))
-    assert found.shear == pytest.approx(math.pi / 4) and found.rotation == pytest.approx(math.pi)
+def test_every_column_of_the_draws_belongs_to_one_augmentation():
+    columns = [column for columns in COLUMNS.values() for column in columns]
+    assert sorted(columns) == list(range(WIDTH))
+
+
+@pytest.mark.parametrize("augmentation", COLUMNS, ids=lambda function: function.__name__)
+def test_every_augmentation_changes_the_views(augmentation):
+    setting = augmentation.__name__
+    seed = tf.constant([1, 2], tf.int64)
+    config = only(**{setting: getattr(ALL, setting) or 0.5})
+    views = augment.random_views(make_images(), seed, config).numpy()
+    assert not np.array_equal(views, make_images())
+    assert views.min() >= 0.0
+    assert views.max() <= 255.0

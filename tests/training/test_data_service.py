@@ -1,24 +1,25 @@
-"""Batches from tf.data service: real servers on 127.0.0.1, every image once an epoch, and no exact resume."""
+"""Tests of batches from tf.data service, with real servers on 127.0.0.1."""
 
 import contextlib
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from tests.conftest import ROOT, run_command, write_set
-from trainer.config import TrainConfig, resolved
+from trainer.config import TrainConfig
 from trainer.data import prepared
 from trainer.errors import UserError
-from trainer.training import data_service, input_pipeline, loop, steps
-from trainer.training.augment import Limits
+from trainer.experiments.run import train_and_evaluate
+from trainer.training import data_service, input_pipeline, models, steps
 from trainer.workdir import Workdir
 
-LIMITS = Limits(horizontal_flip=True, zoom=0.1)
-PARTS = {
+COUNTS = {
     ("Train", "covid"): 34,
     ("Train", "non_covid"): 30,
     ("Test", "covid"): 4,
@@ -29,14 +30,11 @@ PARTS = {
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     """A data_dir with a set of 64 training images in 4 shards."""
-    import tensorflow_datasets as tfds
-
     folder = tmp_path_factory.mktemp("served")
-    write_set(folder / "set", PARTS)
-    made = prepared.load_builder_module("covid_xray").Builder(
-        data_dir=str(folder / "data"), config="gray64"
-    )
-    made.download_and_prepare(
+    write_set(folder / "set", COUNTS)
+    module = prepared.load_builder_module("covid_xray")
+    builder = module.Builder(data_dir=str(folder / "data"), config="gray64")
+    builder.download_and_prepare(
         download_dir=str(folder),
         file_format="tfrecord",
         download_config=tfds.download.DownloadConfig(manual_dir=str(folder / "set"), num_shards=4),
@@ -47,23 +45,24 @@ def data_dir(tmp_path_factory):
 @pytest.fixture
 def service():
     """The address of a dispatcher with two input machines, in this process."""
-    parts = tf.data.experimental.service
-    dispatcher = parts.DispatchServer()
-    workers = [
-        parts.WorkerServer(parts.WorkerConfig(dispatcher_address=dispatcher.target.split("://")[1]))
-        for _ in range(2)
-    ]
+    api = tf.data.experimental.service
+    dispatcher = api.DispatchServer()
+    address = dispatcher.target.split("://")[1]
+    config = api.WorkerConfig(dispatcher_address=address)
+    workers = [api.WorkerServer(config) for _ in range(2)]
     yield dispatcher.target.replace("localhost", "127.0.0.1")
+    # They stop when they are freed.
     del workers
 
 
 @pytest.fixture
 def train(data_dir):
-    data = prepared.open_dataset("covid_xray", data_dir=str(data_dir), config_name="gray64")
+    config = TrainConfig(dataset="covid_xray", data_dir=str(data_dir), prepared_side=64)
+    data = prepared.open_from_config(config)
     return input_pipeline.load(data.builder, "train", 64, "none")
 
 
-def config_of(data_dir, service, tmp_path, **more) -> TrainConfig:
+def make_config(data_dir, service, tmp_path, **settings) -> TrainConfig:
     return TrainConfig(
         dataset="covid_xray",
         data_dir=str(data_dir),
@@ -75,99 +74,108 @@ def config_of(data_dir, service, tmp_path, **more) -> TrainConfig:
         data_service=service,
         workdir=str(tmp_path / "run"),
         group_copies=False,
-        **{"checkpoint_every_steps": 2, **more},
+        checkpoint_every_steps=2,
+        **settings,
     )
 
 
-def test_two_machines_share_the_images_out_and_each_time_they_have_another_view_and_noise(
+def test_two_machines_share_the_images_with_new_views_and_noise_each_time(
     train, service, data_dir, tmp_path
 ):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text("{}")
-    config = resolved(config_of(data_dir, service, tmp_path))
-    found = data_service.batches(config, Workdir(tmp_path / "run"), train, LIMITS, 0, 1)
-    batches = list(found.take(8 * 8).as_numpy_iterator())
-    times = np.bincount(np.concatenate([batch["index"] for batch in batches]), minlength=64)
-    assert (
-        times.min() >= 3 and times.max() <= 13
-    )  # Eight epochs, less what is on the way: it varies with the machines' speed.
+    # Without shear: zoom alone shows that views differ.
+    config = models.resolve(make_config(data_dir, service, tmp_path, shear=0.0, zoom=0.1, seed=3))
+    served = data_service.batches(config, Workdir(tmp_path / "run"), train, step=0, workers=1)
+    batches = list(served.take(8 * 8).as_numpy_iterator())  # eight epochs of 64 images
+    counts = np.bincount(np.concatenate([batch["index"] for batch in batches]), minlength=64)
+    # Eight epochs, less the images in windows: the speed of the machines varies.
+    assert counts.min() >= 3
+    assert counts.max() <= 13
     for batch in batches:
-        assert batch["image"].shape == (8, 64, 64, 1) and batch["image"].dtype == np.float32
+        assert batch["image"].shape == (8, 64, 64, 1)
+        assert batch["image"].dtype == np.float32
         np.testing.assert_array_equal(batch["label"], train.labels[batch["index"]])
+    # No example of the run gets the noise of another.
     seeds = np.concatenate([batch["noise_seed"] for batch in batches])
     assert len(np.unique(seeds, axis=0)) == len(seeds)
-    views = [
-        image
-        for batch in batches
-        for image, place in zip(batch["image"], batch["index"], strict=True)
-        if place == 5
-    ]
-    assert len(views) > 1 and any((view != views[0]).any() for view in views[1:])
+    # All views of one image.
+    views = np.concatenate([batch["image"][batch["index"] == 5] for batch in batches])
+    assert len(views) > 1
+    assert (views[1:] != views[0]).any()
 
 
 def test_every_image_comes_once_an_epoch_but_for_those_in_the_window(train):
-    batches = list(data_service.pipeline(train, Limits(), 8, 3).take(16).as_numpy_iterator())
-    times = np.bincount(np.concatenate([batch["index"] for batch in batches]), minlength=64)
-    assert times.max() <= 3 and np.abs(times - 2).sum() <= 2 * 64 // 4
-    plain = train.images[batches[0]["index"]].astype(np.float32)
-    np.testing.assert_array_equal(batches[0]["image"], plain)
+    config = TrainConfig(batch_size=8, seed=3, horizontal_flip=False, shear=0.0, zoom=0.0)
+    batches = list(data_service.pipeline(train, config).take(16).as_numpy_iterator())
+    counts = np.bincount(np.concatenate([batch["index"] for batch in batches]), minlength=64)
+    # Two epochs; a window of 16 moves images between them.
+    assert counts.max() <= 3
+    assert np.abs(counts - 2).sum() <= 2 * 64 // 4
+    # Without augmentation the pixels are those of the records.
+    images = train.images[batches[0]["index"]].astype(np.float32)
+    np.testing.assert_array_equal(batches[0]["image"], images)
 
 
 @pytest.mark.slow
-def test_a_run_is_fed_and_its_exact_resume_is_refused_in_one_line(
+def test_exact_resume_of_a_served_run_is_refused_in_one_line(
     service, data_dir, tmp_path, monkeypatch
 ):
-    config, make = config_of(data_dir, service, tmp_path), steps.make_train_step
+    config = make_config(data_dir, service, tmp_path)
+    make_train_step = steps.make_train_step
 
-    def stopping(*arguments):
-        step, taken = make(*arguments), []
+    def make_interrupted_step(*arguments):
+        train_step = make_train_step(*arguments)
+        calls = []
 
-        def counted(batch):
-            taken.append(1)
-            if len(taken) == 6:
+        def interrupted_step(batch):
+            calls.append(1)
+            # After five steps, so the last checkpoint is of step 4.
+            if len(calls) == 6:
                 raise KeyboardInterrupt
-            return step(batch)
+            return train_step(batch)
 
-        return counted
+        return interrupted_step
 
-    monkeypatch.setattr(steps, "make_train_step", stopping)
+    monkeypatch.setattr(steps, "make_train_step", make_interrupted_step)
     with pytest.raises(KeyboardInterrupt):
-        loop.train_and_evaluate(config)
-    monkeypatch.setattr(steps, "make_train_step", make)
+        train_and_evaluate(config)
+    # From here on as in a new process.
+    monkeypatch.undo()
     with pytest.raises(UserError, match=r"exact resume is refused.*step 4") as caught:
-        loop.train_and_evaluate(config)
+        train_and_evaluate(config)
     assert "\n" not in str(caught.value)
-    own = dataclasses.replace(config, data_service=None)  # As the message says.
-    logged = [
-        line["step"]
-        for line in loop.train_and_evaluate(own).workdir.history()
-        if "epoch" not in line
-    ]
-    assert logged == list(range(1, len(logged) + 1)) and len(logged) > 6
+    # The message says that the run can go on without the service.
+    unserved = dataclasses.replace(config, data_service=None)
+    history = train_and_evaluate(unserved).workdir.history()
+    # No step is missing and none is logged twice.
+    logged = [line["step"] for line in history if "epoch" not in line]
+    assert logged == list(range(1, len(logged) + 1))
+    assert len(logged) > 6
 
 
-def test_a_dispatcher_that_does_not_answer_is_one_line(data_dir, tmp_path):
-    with pytest.raises(
-        UserError, match=r"grpc://127.0.0.1:1 does not answer.*trainer.input_server --port=1"
-    ):
-        loop.train_and_evaluate(config_of(data_dir, "grpc://127.0.0.1:1", tmp_path))
+def test_dispatcher_that_does_not_answer_is_one_line(data_dir, tmp_path):
+    # Nobody listens on port 1.
+    message = r"grpc://127.0.0.1:1 does not answer.*trainer.input_server --port=1"
+    with pytest.raises(UserError, match=message):
+        train_and_evaluate(make_config(data_dir, "grpc://127.0.0.1:1", tmp_path))
 
 
 @pytest.mark.parametrize(
-    "values, words",
+    ("values", "message"),
     [
         ({"data_service": "localhost"}, "grpc://HOST:PORT"),
         ({"data_service": "grpc://h:1", "cache": "disk"}, "--cache=disk"),
     ],
 )
-def test_what_cannot_be_served_is_refused(values, words):
-    with pytest.raises(UserError, match=words):
+def test_settings_that_cannot_be_served_are_refused(values, message):
+    with pytest.raises(UserError, match=message):
         TrainConfig(**values)
 
 
 @contextlib.contextmanager
-def serving(*flags: str):
-    """An input server as a process: yields its first line."""
+def start_server(*flags: str) -> Iterator[str]:
+    """Runs an input server as a process: yields its first line."""
     process = subprocess.Popen(
         [sys.executable, "-m", "trainer.input_server", *flags],
         cwd=ROOT,
@@ -182,15 +190,15 @@ def serving(*flags: str):
 
 
 @pytest.mark.slow
-def test_servers_in_processes_of_their_own_feed_a_run_to_its_end(data_dir, tmp_path):
-    with serving("--name=127.0.0.1") as said:
-        address = said.split("--data_service=")[1].strip()
-        place = address.removeprefix("grpc://")
-        with (
-            serving("--name=127.0.0.1", f"--dispatcher={place}") as one,
-            serving("--name=127.0.0.1", f"--dispatcher={place}") as other,
-        ):
-            assert one == other == f"making batches for {place}\n"
+def test_servers_in_other_processes_feed_a_run_to_its_end(data_dir, tmp_path):
+    # One dispatcher, then two input machines that it sends their tasks.
+    with start_server("--name=127.0.0.1") as dispatcher_line:
+        url = dispatcher_line.split("--data_service=")[1].strip()
+        address = url.removeprefix("grpc://")
+        worker_flags = ("--name=127.0.0.1", f"--dispatcher={address}")
+        with start_server(*worker_flags) as first, start_server(*worker_flags) as second:
+            # The address is that of the dispatcher, in both.
+            assert first == second == f"making batches for {address}\n"
             done = run_command(
                 "-m",
                 "trainer.main",
@@ -203,15 +211,18 @@ def test_servers_in_processes_of_their_own_feed_a_run_to_its_end(data_dir, tmp_p
                 "--batch_size=8",
                 "--nogroup_copies",
                 f"--workdir={tmp_path / 'run'}",
-                f"--data_service={address}",
+                f"--data_service={url}",
             )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "images are kept: none" in done.stdout and (tmp_path / "run" / "metrics.json").exists()
+    assert "images are kept: none" in done.stdout
+    assert (tmp_path / "run" / "metrics.json").exists()
 
 
 @pytest.mark.parametrize(
-    "flags, words", [(("--dispatcher=here",), "give HOST:PORT"), (("x",), "is not a flag")]
+    ("flags", "message"), [(("--dispatcher=here",), "give HOST:PORT"), (("x",), "is not a flag")]
 )
-def test_mistakes_at_the_input_server_are_one_line(flags, words):
+def test_mistakes_at_the_input_server_are_one_line(flags, message):
     done = run_command("-m", "trainer.input_server", *flags)
-    assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

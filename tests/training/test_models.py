@@ -1,5 +1,6 @@
-"""The networks: shapes, names, any number of classes, and dropout and resampling that do not depend on the layout."""
+"""Tests of the networks: shapes, names, recipes, and layers that do not depend on the layout."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,83 +8,134 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from trainer.config import MODELS, TrainConfig, resolved
+from trainer.config import TrainConfig
+from trainer.errors import UserError
 from trainer.evaluation import export_network
 from trainer.training import layers, models
 
 
-def build(name: str, classes: int = 2, side: int | None = None):
-    return models.build(resolved(TrainConfig(model=name, image_size=side)), classes)
+def build(name: str, classes: int = 2, side: int | None = None) -> keras.Model:
+    config = models.resolve(TrainConfig(model=name, image_size=side))
+    return models.build(config, classes)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", models.names())
 @pytest.mark.parametrize("classes", [2, 5])
-def test_each_network_gives_probabilities_over_any_number_of_classes(name, classes):
+def test_network_predicts_any_number_of_classes(name, classes):
     network = build(name, classes, 200)
-    found = network(np.random.default_rng(0).uniform(0, 255, (3, 200, 200, 1)).astype(np.float32))
-    assert found["logits"].shape == (3, classes)
-    np.testing.assert_allclose(found["probabilities"].numpy().sum(axis=1), 1.0, rtol=1e-5)
+    images = np.random.default_rng(0).uniform(0, 255, (3, 200, 200, 1)).astype(np.float32)
+    outputs = network(images)
+    assert outputs["logits"].shape == (3, classes)
+    np.testing.assert_allclose(outputs["probabilities"].numpy().sum(axis=1), 1.0, rtol=1e-5)
 
 
-def test_seed_cnn_is_the_reference_to_the_letter():
+def test_seed_cnn_is_the_reference_unchanged():
     network = build("seed_cnn")
     convolutions = [layer for layer in network.layers if layer.name.startswith("conv")]
+    dense = [layer for layer in network.layers if layer.name.startswith(("dense", "logits"))]
     assert [layer.filters for layer in convolutions] == [32, 32, 64, 64, 128]
-    assert all(
-        layer.kernel_size == (3, 3) and layer.strides == (1, 1) and layer.padding == "valid"
-        for layer in convolutions
-    )
-    assert [
-        layer.units for layer in network.layers if layer.name.startswith(("dense", "logits"))
-    ] == [512, 256, 128, 64, 2]
+    assert {layer.kernel_size for layer in convolutions} == {(3, 3)}
+    assert {layer.strides for layer in convolutions} == {(1, 1)}
+    assert {layer.padding for layer in convolutions} == {"valid"}
+    assert [layer.units for layer in dense] == [512, 256, 128, 64, 2]
     assert network.get_layer("pool5").output.shape == (None, 13, 13, 128)
     assert network.count_params() == 11_387_554
 
 
-def test_cnn_has_the_references_shape_at_500_pixels():
+def test_cnn_has_the_shape_of_the_reference_at_500_pixels():
     network = build("cnn")
+    dense = [layer for layer in network.layers if layer.name.startswith("dense")]
     assert network.input_shape == (None, 500, 500, 1)
     assert sum(layer.name.startswith("conv") for layer in network.layers) == 5
-    assert [layer.units for layer in network.layers if layer.name.startswith("dense")] == [
-        512,
-        256,
-        128,
-        64,
-    ]
+    assert [layer.units for layer in dense] == [512, 256, 128, 64]
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_a_side_too_small_for_a_network_is_refused_in_one_line(name):
-    from trainer.errors import UserError
-
-    if name == "compact":
-        assert build(name, side=32).output["logits"].shape == (None, 2)
-        return
-    with pytest.raises(UserError, match="--image_size"):
+@pytest.mark.parametrize("name", ["cnn", "seed_cnn"])
+def test_image_too_small_for_a_network_is_refused_in_one_line(name):
+    with pytest.raises(UserError, match="--image_size") as caught:
         build(name, side=32)
+    assert "\n" not in str(caught.value)
 
 
-def test_dropout_is_a_function_of_each_examples_seed_alone():
+def test_network_with_global_pooling_takes_small_images():
+    assert build("compact", side=32).output["logits"].shape == (None, 2)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_smallest_image_is_predicted_or_refused_in_one_line(name):
+    try:
+        answer = build(name, side=32).output["logits"].shape
+    except UserError as error:
+        answer = str(error)
+    refusal = f"--image_size=32 is too small for {name}; give a larger one."
+    assert answer in ((None, 2), refusal)
+
+
+@pytest.mark.parametrize("function", [models.resolve, lambda config: models.build(config, 2)])
+def test_unknown_model_is_answered_with_the_names(function):
+    assert {"cnn", "compact", "seed_cnn"} <= set(models.names())
+    with pytest.raises(UserError) as caught:
+        function(TrainConfig(model="x"))
+    assert str(caught.value) == f"--model=x: choose one of {', '.join(models.names())}."
+
+
+def test_model_without_a_last_map_is_refused(monkeypatch):
+    monkeypatch.setattr(models, "_MODELS", dict(models._MODELS))
+
+    # A model of a user who forgot the layer's name.
+    @models.register(
+        image_size=64, optimizer="adam", learning_rate=1e-3, schedule="constant", weight_decay=0.0
+    )
+    def flat(x, dropout):
+        return keras.layers.Flatten()(x)
+
+    with pytest.raises(RuntimeError, match="flat has no layer named last_map"):
+        build("flat")
+
+
+@given(st.sampled_from(models.names()), st.one_of(st.none(), st.floats(1e-6, 1.0)))
+def test_recipe_fills_only_what_was_left_open(name, rate):
+    config = models.resolve(TrainConfig(model=name, learning_rate=rate))
+    recipe = models._MODELS[name].recipe
+    # Left open, so they are the recipe's.
+    for setting in ("image_size", "optimizer", "schedule", "weight_decay"):
+        assert getattr(config, setting) == recipe[setting] is not None
+    assert config.learning_rate == (recipe["learning_rate"] if rate is None else rate)
+    # Resolving again changes nothing.
+    assert models.resolve(config) == config
+
+
+def test_batches_of_a_data_service_are_not_cached():
+    config = TrainConfig(data_service="grpc://host:1", workdir="run")
+    assert models.resolve(config).cache == "none"
+
+
+def test_dropout_depends_on_the_seed_of_each_example_alone():
     dropout = layers.StatelessDropout(0.4)
-    ones, seeds = tf.ones([6, 500]), tf.constant([[2, i] for i in range(6)], tf.int64)
+    ones = tf.ones([6, 500])
+    seeds = tf.constant([[2, i] for i in range(6)], tf.int64)
     with layers.example_seeds(seeds):
         whole = dropout(ones, training=True).numpy()
-    for part in (slice(0, 2), slice(3, 6)):
-        with layers.example_seeds(seeds[part]):
-            np.testing.assert_array_equal(dropout(ones[part], training=True), whole[part])
+    # A replica with a slice draws the masks of the whole batch.
+    for rows in (slice(0, 2), slice(3, 6)):
+        with layers.example_seeds(seeds[rows]):
+            np.testing.assert_array_equal(dropout(ones[rows], training=True), whole[rows])
     assert len({row.tobytes() for row in whole}) == 6
+    # Values that stay are scaled by 1 / (1 - rate).
     assert set(np.unique(whole)) == {np.float32(0.0), np.float32(1.0) / np.float32(0.6)}
     assert abs((whole == 0).mean() - 0.4) < 0.04
+    # Without training nothing is dropped.
     np.testing.assert_array_equal(dropout(ones, training=False), ones)
 
 
 def test_two_dropout_layers_draw_different_masks_and_need_seeds():
-    seeds, ones = tf.constant([[1, 1]], tf.int64), tf.ones([1, 200])
+    seeds = tf.constant([[1, 1]], tf.int64)
+    ones = tf.ones([1, 200])
     with layers.example_seeds(seeds):
-        first, second = (
-            layers.StatelessDropout(0.5, salt)(ones, training=True).numpy() for salt in (0, 1)
-        )
+        first = layers.StatelessDropout(0.5, salt=0)(ones, training=True).numpy()
+        second = layers.StatelessDropout(0.5, salt=1)(ones, training=True).numpy()
     assert not np.array_equal(first, second)
+    # Outside of the block there are no seeds.
     with pytest.raises(RuntimeError, match="example_seeds"):
         layers.StatelessDropout(0.5)(ones, training=True)
 
@@ -91,39 +143,35 @@ def test_two_dropout_layers_draw_different_masks_and_need_seeds():
 @given(st.integers(2, 80), st.integers(2, 80))
 def test_resampling_keeps_flat_images_flat(size, side):
     weights = layers.triangle_filter(size, side)
-    assert weights.shape == (side, size) and (weights >= 0).all()
+    assert weights.shape == (side, size)
+    assert (weights >= 0).all()
     np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("side", [32, 57, 100, 160])
-def test_resampling_is_pillows_antialiased_bilinear(side):
+def test_resampling_equals_pillows_antialiased_bilinear(side):
     pixels = np.random.default_rng(0).integers(0, 256, (100, 100)).astype(np.uint8)
-    expected = np.asarray(
-        Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR)
-    ).astype(int)
-    found = layers.resample_images(pixels[None, ..., None], side)[0, ..., 0].astype(int)
-    assert np.abs(found - expected).max() <= 1
+    # Pillow rounds twice, once for each axis.
+    image = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR)
+    resampled = layers.resample_images(pixels[None, ..., None], side)[0, ..., 0]
+    assert np.abs(resampled.astype(int) - np.asarray(image).astype(int)).max() <= 1
 
 
-def test_the_saved_network_takes_prepared_squares_and_agrees_with_training(tmp_path):
-    import keras
-
+def test_exported_network_agrees_with_training_on_prepared_squares(tmp_path):
     network = build("compact", side=64)
     squares = np.random.default_rng(1).integers(0, 256, (2, 100, 100, 1)).astype(np.uint8)
-    export_network.export_of(network, 100).save(tmp_path / "model.keras")
+    export_network.build_export(network, 100).save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     expected = network(layers.resample_images(squares, 64).astype(np.float32))["probabilities"]
-    np.testing.assert_allclose(
-        loaded(squares.astype(np.float32))["probabilities"], expected, atol=1e-6
-    )
+    probabilities = loaded(squares.astype(np.float32))["probabilities"]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
 
 
-def test_batch_normalisation_is_that_of_keras_to_the_bit():
-    import keras
-
+def test_batch_normalisation_equals_keras_to_the_bit():
     values = tf.random.stateless_normal([8, 5, 5, 3], [0, 1], mean=2.0)
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    found = []
+    results = []
+    # This project's layer, then Keras's; both on one replica.
     for kind in (layers.BatchNormalization, keras.layers.BatchNormalization):
         with strategy.scope():
             layer = kind(momentum=0.9, synchronized=True)
@@ -133,16 +181,13 @@ def test_batch_normalisation_is_that_of_keras_to_the_bit():
         def step(layer=layer):
             with tf.GradientTape() as tape:
                 tape.watch(values)
-                out = layer(values, training=True)
-                loss = tf.reduce_sum(out * tf.range(3.0) * tf.square(values))
-            return [out, *tape.gradient(loss, [values, *layer.trainable_variables])]
+                outputs = layer(values, training=True)
+                loss = tf.reduce_sum(outputs * tf.range(3.0) * tf.square(values))
+            return [outputs, *tape.gradient(loss, [values, *layer.trainable_variables])]
 
-        found.append(
-            [
-                *(part.numpy() for part in strategy.run(step)),
-                *(weight.numpy() for weight in layer.variables),
-            ]
-        )
-    assert len(found[0]) == 8
-    for ours, other in zip(*found, strict=True):
-        np.testing.assert_array_equal(ours, other)
+        tensors = [*strategy.run(step), *layer.variables]
+        results.append([tensor.numpy() for tensor in tensors])
+    # Outputs, three gradients and four variables.
+    assert len(results[0]) == 8
+    for value, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(value, expected)

@@ -1,25 +1,32 @@
-"""Two models, or a model and the controls that see no lung, on the same images."""
+"""Paired comparison of models and controls on the same images.
+
+result = compare_with_controls(predictions, {"header": header_predictions})
+print(describe(result))
+"""
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 from scipy import stats
 
 from trainer.analysis import intervals, metrics
 from trainer.analysis.intervals import Estimate
+from trainer.analysis.predictions import Predictions
 
 _RESAMPLES = 2000
 
 
 @dataclasses.dataclass(frozen=True)
 class McNemar:
-    """Which images only one of two models gets right.
+    """Counts of images that one, both or neither of two models classifies correctly.
 
     Attributes:
-      only_first, only_second: how many images only that model classifies rightly.
-      both, neither: how many both or neither do.
-      p_value: of the exact test of equal accuracy, None where no image tells them apart. It takes images for independent: where
-        groups hold several it is too small, and the difference in area, which goes by group, is the one to trust.
+      only_first, only_second: images that only one model classifies correctly.
+      both, neither: images that both or neither do.
+      p_value: of the exact test of equal accuracy; None where no image tells the models apart. The
+        test assumes independent images: where groups hold several, p is too small, and the
+        difference in AUC, which goes by group, is the one to trust.
     """
 
     only_first: int
@@ -30,158 +37,142 @@ class McNemar:
 
 
 @dataclasses.dataclass(frozen=True)
-class AgainstControls:
-    """A model's area less that of the best control.
+class ControlComparison:
+    """AUC of a model less that of the best control.
 
     Attributes:
-      difference: of the areas; its interval re-chooses the best control in each resample of groups.
-      best: the control with the greatest area on all data; "" where there is no number.
-      full: the model's own area.
-      best_area: that control's.
-      times_best: control → in what share of the resamples it was the best; ties are shared.
+      difference: of the AUCs; its interval re-chooses the best control in each resample of groups.
+      best_control: the control with the highest AUC on all data; "" where there is no number.
+      model_auc: of the model.
+      control_auc: of the best control.
+      best_control_shares: control → share of the resamples in which it was the best; ties are
+        shared.
     """
 
     difference: Estimate
-    best: str
-    full: Estimate
-    best_area: Estimate
-    times_best: dict[str, float]
+    best_control: str
+    model_auc: Estimate
+    control_auc: Estimate
+    best_control_shares: dict[str, float]
 
 
-def mcnemar(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> McNemar:
-    """McNemar's exact test of two models on the same images (McNemar 1947, doi:10.1007/BF02295996).
-
-    Args:
-      labels: [n] int.
-      first, second: [n] int, the class each model gives.
-    """
-    right, other = first == labels, second == labels
-    only_first, only_second = int((right & ~other).sum()), int((other & ~right).sum())
+def mcnemar(first: Predictions, second: Predictions) -> McNemar:
+    """Tests two models on the same images (McNemar 1947, doi:10.1007/BF02295996)."""
+    only_first = int((first.correct & ~second.correct).sum())
+    only_second = int((second.correct & ~first.correct).sum())
     discordant = only_first + only_second
-    p_value = float(stats.binomtest(only_first, discordant).pvalue) if discordant else None
     return McNemar(
-        only_first, only_second, int((right & other).sum()), int((~right & ~other).sum()), p_value
+        only_first=only_first,
+        only_second=only_second,
+        both=int((first.correct & second.correct).sum()),
+        neither=int((~first.correct & ~second.correct).sum()),
+        p_value=float(stats.binomtest(only_first, discordant).pvalue) if discordant else None,
     )
 
 
 def auc_difference(
-    first: np.ndarray,
-    second: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray,
-    class_names: tuple[str, ...],
-    positive_class: str | None,
+    first: Predictions,
+    second: Predictions,
     seed: int = 0,
 ) -> Estimate:
-    """The first model's area under the ROC curve less the second's, paired, from resamples of groups.
+    """Estimates the paired difference of two ROC AUCs from resamples of groups.
 
-    With more than two classes the mean area of each class against the rest.
+    With more than two classes it is of the mean AUC of each class against the rest.
 
     Args:
-      first, second: [n, classes] float, probabilities of the same images.
-      labels: [n] int.
-      groups: [n] str.
-      class_names, positive_class: as in `metrics.scores`.
+      first: of one model.
+      second: of another, on the same images; its AUC is subtracted.
       seed: of the resampling.
     """
-    return minus_best_control(
-        first, {"": second}, labels, groups, class_names, positive_class, seed
-    ).difference
+    return compare_with_controls(first, {"": second}, seed).difference
 
 
-def minus_best_control(
-    full: np.ndarray,
-    controls: dict[str, np.ndarray],
-    labels: np.ndarray,
-    groups: np.ndarray,
-    class_names: tuple[str, ...],
-    positive_class: str | None,
+def compare_with_controls(
+    model: Predictions,
+    controls: dict[str, Predictions],
     seed: int = 0,
-) -> AgainstControls:
-    """How much more of the ROC area the model has than the best control, which is re-chosen in each paired resample of groups.
+) -> ControlComparison:
+    """Subtracts the AUC of the best control from that of a model.
 
-    Without the re-choosing the best of several would be flattered by the luck that made it the best. Where the resamples do not
-    differ (both areas 1, say), the two areas' own intervals are combined (Zou & Donner 2008, doi:10.1002/sim.2986).
+    The best control is re-chosen in each paired resample of groups. Else its AUC would be too high
+    by the luck that made it the best. Where the resamples do not differ (both AUCs 1, for example),
+    the intervals of the two AUCs are combined (Zou & Donner 2008, doi:10.1002/sim.2986).
 
     Args:
-      full: [n, classes] float, the model's probabilities.
-      controls: name → [n, classes] float, probabilities of the same images.
-      labels, groups, class_names, positive_class, seed: as in `auc_difference`.
+      model: of the model.
+      controls: name → predictions of the same images.
+      seed: of the resampling.
     """
-    if not controls or len(np.unique(labels)) < len(class_names):
-        missing = intervals.none(
-            "no control was scored" if not controls else "a class is missing from this split",
-            groups,
+    if not controls or len(np.unique(model.labels)) < len(model.class_names):
+        missing = intervals.missing(
+            "a class is missing from this split" if controls else "no control was scored",
+            model.groups,
         )
-        return AgainstControls(missing, "", missing, missing, {})
-    names = list(controls)
-    areas = [
-        _areas(labels, each, class_names, positive_class) for each in (full, *controls.values())
-    ]
+        return ControlComparison(missing, "", missing, missing, {})
+    aucs = [metrics.auc_statistic(each) for each in (model, *controls.values())]
 
-    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {str(number): each(weights) for number, each in enumerate(areas)}
+    def statistics(weights: np.ndarray) -> np.ndarray:
+        return np.stack([auc(weights) for auc in aucs])  # [1 + controls, r], the model first.
 
-    drawn = np.stack(list(intervals.resample(statistics, groups, seed, _RESAMPLES).values()))
-    whole = np.array([each(np.ones((1, len(labels))))[0] for each in areas])
-    own, best = whole[0], int(whole[1:].argmax())
-    ours, theirs = (
-        metrics.roc_auc(labels, each, groups, class_names, positive_class)
-        for each in (full, controls[names[best]])
+    samples = intervals.resample(statistics, model.groups, seed, _RESAMPLES)
+    values = statistics(np.ones((1, len(model))))[:, 0]  # [1 + controls], on all images.
+    best_control = list(controls)[int(values[1:].argmax())]
+    model_auc = metrics.roc_auc(model)
+    control_auc = metrics.roc_auc(controls[best_control])
+    # The best control is chosen anew in each resample.
+    differences = samples[0] - samples[1:].max(axis=0)
+    if np.nanstd(differences) > 1e-9:
+        bounds = intervals.percentiles(differences)
+    else:
+        bounds = _combined_bounds(model_auc, control_auc)
+    return ControlComparison(
+        difference=intervals.estimate(
+            float(values[0] - values[1:].max()),
+            bounds,
+            model.groups,
+        ),
+        best_control=best_control,
+        model_auc=model_auc,
+        control_auc=control_auc,
+        best_control_shares=_best_shares(samples[1:], controls),
     )
-    differences = drawn[0] - drawn[1:].max(axis=0)
-    interval = (
-        intervals.percentiles(differences)
-        if np.nanstd(differences) > 1e-9
-        else _combined(ours, theirs)
-    )
-    difference = Estimate(
-        float(own - whole[1:].max()), *interval, len(labels), len(np.unique(groups))
-    )
-    return AgainstControls(difference, names[best], ours, theirs, _times_best(drawn[1:], names))
 
 
-def sentence(found: AgainstControls) -> str:
-    """What the comparison with the controls shows, in one plain sentence; claims no more than its interval."""
-    difference = found.difference
-    if difference.value is None:
-        return f"Whether the score comes from the lungs cannot be said: {difference.why}."
+def describe(comparison: ControlComparison) -> str:
+    """Describes a comparison with controls in one line; claims no more than its interval."""
+    if why := comparison.difference.why:
+        return f"Whether the score comes from the lungs cannot be said: {why}."
+    difference, low, high = comparison.difference.numbers()
     numbers = (
-        f"the model's area under the ROC curve is {found.full.value:.3f}, that of the best control "
-        f"that sees no lung ({found.best}) {found.best_area.value:.3f}; the difference is "
-        f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+        f"the model's ROC AUC is {comparison.model_auc.value:.3f}, that of the best control that "
+        f"sees no lung ({comparison.best_control}) {comparison.control_auc.value:.3f}; the "
+        f"difference is {difference:+.3f} [{low:+.3f}, {high:+.3f}]"
     )
-    if difference.low <= 0:
-        return f"On this data the score is not shown to come from the lungs: {numbers}, which does not lie above zero."
+    if low <= 0:
+        return (
+            f"On this data the score is not shown to come from the lungs: {numbers}, which does "
+            "not lie above zero."
+        )
     return (
         f"On this data the model does better than every control that sees no lung: {numbers}. What "
         "it goes by besides may still be no sign of disease."
     )
 
 
-def _areas(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    class_names: tuple[str, ...],
-    positive_class: str | None,
-):
-    if len(class_names) > 2:
-        return metrics.one_against_rest(labels, probabilities)
-    index = class_names.index(positive_class) if positive_class else 1
-    return metrics.weighted_areas(labels == index, probabilities[:, index])
-
-
-def _combined(first: Estimate, second: Estimate) -> tuple[float, float]:
-    value = first.value - second.value
+def _combined_bounds(first: Estimate, second: Estimate) -> tuple[float, float]:
+    first_value, first_low, first_high = first.numbers()
+    second_value, second_low, second_high = second.numbers()
+    value = first_value - second_value
     return (
-        float(value - np.hypot(first.value - first.low, second.high - second.value)),
-        float(value + np.hypot(first.high - first.value, second.value - second.low)),
+        float(value - np.hypot(first_value - first_low, second_high - second_value)),
+        float(value + np.hypot(first_high - first_value, second_value - second_low)),
     )
 
 
-def _times_best(drawn: np.ndarray, names: list[str]) -> dict[str, float]:
-    """From areas [controls, resamples] the share of resamples in which each is the greatest."""
-    known = drawn[:, ~np.isnan(drawn).any(axis=0)]
-    greatest = known >= known.max(axis=0) - 1e-12
-    shares = (greatest / greatest.sum(axis=0)).mean(axis=1)
-    return {name: float(share) for name, share in zip(names, shares, strict=True)}
+def _best_shares(samples: np.ndarray, names: Iterable[str]) -> dict[str, float]:
+    # Samples are AUCs, [controls, resamples]; a resample without one of the classes has no AUC.
+    complete = samples[:, ~np.isnan(samples).any(axis=0)]
+    # Equal up to rounding counts as a tie.
+    best = complete >= complete.max(axis=0) - 1e-12
+    shares = (best / best.sum(axis=0)).mean(axis=1).tolist()
+    return dict(zip(names, shares, strict=True))

@@ -1,11 +1,17 @@
-"""Controls: simple models that are shown something which cannot hold the disease, trained and scored on the same split.
+"""Controls: simple models trained on inputs that cannot show the disease.
 
-If the file's header, two statistics of the pixels, the border or the corners tell the classes apart, a network can too, and its
-score says nothing of lungs by itself (DeGrave 2021, doi:10.1038/s42256-021-00338-7; Maguolo & Nanni 2021,
-doi:10.1016/j.inffus.2021.04.008). Controls of weak sight see the lungs, but hardly: they show the scale.
+    results = run(train, test, class_names, positive_class)
+    detected_shortcuts(results)    # ["header"]
+
+If the file's header, two statistics of the pixels, the border or the corners tell the classes
+apart, a network can use them too, and its score alone says nothing of lungs (DeGrave 2021,
+doi:10.1038/s42256-021-00338-7; Maguolo & Nanni 2021, doi:10.1016/j.inffus.2021.04.008). Controls of
+weak sight see the lungs in little detail: they show the scale.
 """
 
 import dataclasses
+import os
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -14,9 +20,9 @@ from tqdm import tqdm
 
 from trainer.analysis import intervals, metrics
 from trainer.analysis.intervals import Estimate
-from trainer.data.records import Records
+from trainer.analysis.predictions import Predictions
 
-# From the one that sees least to the one that sees most.
+# From the control that sees least to the one that sees most.
 NO_LUNG = {
     "header": "the file's header alone: width, height, channels, bytes a pixel",
     "mean_and_deviation": "two numbers: the mean and the standard deviation of the pixels",
@@ -30,106 +36,128 @@ WEAK_SIGHT = {
 }
 
 _TREES = 300
-_EDGE, _STRIP, _CORNER = (
-    0.035,
-    0.06,
-    0.18,
-)  # Shares of the side: the outermost edge, a border strip, a corner square.
-_PATCHES = 10
+# Shares of the side length.
+_EDGE = 0.035  # The outermost edge, left out of the corners.
+_STRIP = 0.06  # Depth of a border strip.
+_CORNER = 0.18  # Side of a corner square.
+_PATCHES = 10  # Patches a side.
+
+
+class _Records(Protocol):
+    """The fields of `data.records.Records` that controls use.
+
+    Attributes:
+      images: [n, side, side, 1] uint8.
+      labels: [n] int.
+      groups, filenames: [n] str.
+      header: name → [n]: width, height, channels, byte_size.
+    """
+
+    @property
+    def images(self) -> np.ndarray: ...
+    @property
+    def labels(self) -> np.ndarray: ...
+    @property
+    def groups(self) -> np.ndarray: ...
+    @property
+    def filenames(self) -> np.ndarray: ...
+    @property
+    def header(self) -> dict[str, np.ndarray]: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Control:
-    """A control and what it scores.
+    """A control and its scores.
 
     Attributes:
       name: as in `NO_LUNG` or `WEAK_SIGHT`.
       kind: no_lung or weak_sight.
-      what: what it sees, in words.
-      probabilities: [n_test, classes] float64; NaN where it could not be trained.
+      what: the input it sees, in words.
+      predictions: of the test images; probabilities are NaN where it could not be trained.
       accuracy, roc_auc: on test, with intervals over groups.
     """
 
     name: str
     kind: str
     what: str
-    probabilities: np.ndarray
+    predictions: Predictions
     accuracy: Estimate
     roc_auc: Estimate
 
 
 def run(
-    train: Records,
-    test: Records,
+    train: _Records,
+    test: _Records,
     class_names: tuple[str, ...],
     positive_class: str | None,
     seed: int = 0,
 ) -> list[Control]:
-    """Trains each control on train and scores it on test, the no-lung controls first.
+    """Trains each control on train and scores it on test.
 
-    The model is a random forest (Breiman 2001, doi:10.1023/A:1010933404324) for all, with nothing chosen by its scores.
+    Every model is a random forest (Breiman 2001, doi:10.1023/A:1010933404324); nothing is chosen by
+    its scores.
 
     Args:
-      train, test: of one set, in groups that hold their copies.
-      class_names, positive_class: as in `metrics.scores`.
+      train: Records, with merged groups.
+      test: Records of the same set, with merged groups.
+      class_names: in label order.
+      positive_class: the class that sensitivity speaks of; None with more than two.
       seed: of the forests.
 
     Returns:
-      the controls; where train or test hold a single class, without numbers.
+      the controls, the no-lung ones first; without numbers where train or test hold a single class.
     """
-    known = {name: ("no_lung", what) for name, what in NO_LUNG.items()}
-    known |= {name: ("weak_sight", what) for name, what in WEAK_SIGHT.items()}
-    return [
-        _control(name, kind, what, train, test, class_names, positive_class, seed)
-        for name, (kind, what) in tqdm(
-            known.items(), "controls", leave=False, delay=2, disable=None
-        )
-    ]
+    untrained = Predictions(
+        filenames=test.filenames,
+        groups=test.groups,
+        labels=test.labels,
+        probabilities=np.full((len(test.labels), len(class_names)), np.nan),
+        class_names=class_names,
+        positive_class=positive_class,
+    )
+    bar = tqdm(NO_LUNG | WEAK_SIGHT, "controls", leave=False, delay=2, disable=None)
+    return [_control(name, train, test, untrained, seed) for name in bar]
 
 
-def shortcuts_found(found: list[Control]) -> list[str]:
-    """The no-lung controls that do better than chance (the lower end of the area's interval is above 0.5), the worst first.
+def detected_shortcuts(controls: list[Control]) -> list[str]:
+    """Lists the no-lung controls that do better than chance, the worst shortcut first.
 
-    Controls whose interval reaches the greatest area count as equally bad; of these the one that sees least comes first, since
-    what it sees explains the others' scores too.
+    Better than chance means that the lower bound of the AUC is above 0.5. Controls whose interval
+    reaches the highest AUC count as equally bad; of these the one that sees least comes first,
+    since its input explains the scores of the others too.
     """
-    bad = [
-        control
-        for control in found
-        if control.kind == "no_lung"
-        and control.roc_auc.value is not None
-        and control.roc_auc.low > 0.5
-    ]
-    if not bad:
-        return []
-    greatest = max(control.roc_auc.value for control in bad)
-    order = list(NO_LUNG)
-    return [
-        control.name
-        for control in sorted(
-            bad,
-            key=lambda control: (
-                (0, order.index(control.name))
-                if control.roc_auc.high >= greatest
-                else (1, -control.roc_auc.value)
-            ),
-        )
-    ]
+    aucs = {
+        control.name: control.roc_auc.numbers()
+        for control in controls
+        if control.kind == "no_lung" and (control.roc_auc.low or 0.0) > 0.5
+    }
+    highest = max((value for value, _, _ in aucs.values()), default=1.0)
+
+    def rank(name: str) -> tuple[int, float]:
+        value, _, high = aucs[name]
+        return (0, list(NO_LUNG).index(name)) if high >= highest else (1, -value)
+
+    return sorted(aucs, key=rank)
 
 
-def features(name: str, records: Records) -> np.ndarray:
-    """What a control sees of each image, [n, d] float64; `name` as in `NO_LUNG` or `WEAK_SIGHT`."""
+def features(name: str, records: _Records) -> np.ndarray:
+    """Computes the input of a control for each image, [n, d] float64.
+
+    Args:
+      name: as in `NO_LUNG` or `WEAK_SIGHT`.
+      records: the images.
+    """
     if name == "header":
         header = records.header
         pixels = np.maximum(header["width"] * header["height"], 1)
-        columns = (
+        columns = [
             header["width"],
             header["height"],
             header["channels"],
-            header["byte_size"] / pixels,
-        )
+            header["byte_size"] / pixels,  # Bytes a pixel.
+        ]
         return np.stack(columns, axis=1).astype(np.float64)
-    seen = {
+    extract = {
         "mean_and_deviation": _mean_and_deviation,
         "corners": _corners,
         "border": _border,
@@ -137,35 +165,35 @@ def features(name: str, records: Records) -> np.ndarray:
         "shuffled_patches": _shuffled_patches,
         "thumbnail_16": _thumbnail,
     }[name]
-    return np.stack([seen(image[..., 0]) for image in records.images]).astype(np.float64)
+    return np.stack([extract(image[..., 0]) for image in records.images]).astype(np.float64)
 
 
 def _control(
     name: str,
-    kind: str,
-    what: str,
-    train: Records,
-    test: Records,
-    class_names: tuple[str, ...],
-    positive_class: str | None,
+    train: _Records,
+    test: _Records,
+    untrained: Predictions,
     seed: int,
 ) -> Control:
-    present = np.unique(train.labels)
-    if len(present) < 2 or not len(test):
-        missing = intervals.none(
-            "train holds a single class" if len(test) else "no test image", test.groups
+    # `untrained` holds the test images with NaN probabilities.
+    kind = "no_lung" if name in NO_LUNG else "weak_sight"
+    what = (NO_LUNG | WEAK_SIGHT)[name]
+    classes = np.unique(train.labels)  # Of several classes some may be missing.
+    if len(classes) < 2 or not len(untrained):
+        missing = intervals.missing(
+            "train holds a single class" if len(untrained) else "no test image",
+            test.groups,
         )
-        return Control(
-            name, kind, what, np.full((len(test), len(class_names)), np.nan), missing, missing
-        )
-    forest = RandomForestClassifier(_TREES, random_state=seed, n_jobs=2).fit(
-        features(name, train), train.labels
-    )
-    forest.n_jobs = 1  # Threads add the trees' votes up in any order, and the last bit follows it.
-    probabilities = np.zeros((len(test), len(class_names)))
-    probabilities[:, present] = forest.predict_proba(features(name, test))
-    scores = metrics.scores(test.labels, probabilities, test.groups, class_names, positive_class)
-    return Control(name, kind, what, probabilities, scores["accuracy"], scores["roc_auc"])
+        return Control(name, kind, what, untrained, missing, missing)
+    forest = RandomForestClassifier(_TREES, random_state=seed, n_jobs=os.cpu_count())
+    forest.fit(features(name, train), train.labels)
+    # Threads add the votes of the trees in any order, which changes the last bit.
+    forest.n_jobs = 1
+    probabilities = np.zeros_like(untrained.probabilities)  # [n_test, classes]
+    probabilities[:, classes] = forest.predict_proba(features(name, test))
+    predictions = untrained.with_probabilities(probabilities)
+    scores = metrics.scores(predictions)
+    return Control(name, kind, what, predictions, scores["accuracy"], scores["roc_auc"])
 
 
 def _mean_and_deviation(image: np.ndarray) -> np.ndarray:
@@ -173,17 +201,22 @@ def _mean_and_deviation(image: np.ndarray) -> np.ndarray:
 
 
 def _corners(image: np.ndarray) -> np.ndarray:
-    """The corner squares inside the outermost edge, 12 × 12 each, mirrored so that the image's corner is at the origin."""
-    first, last = round(_EDGE * len(image)), round(_CORNER * len(image))
-    turned = (image, image[:, ::-1], image[::-1], image[::-1, ::-1])
-    return np.concatenate([_shrunk(view[first:last, first:last], 12, 12) for view in turned])
+    """Shrinks the four corner squares to 12 × 12 each.
+
+    They are mirrored so that the corner of the image, which is left out, is at the origin.
+    """
+    first = round(_EDGE * len(image))
+    last = round(_CORNER * len(image))
+    views = (image, image[:, ::-1], image[::-1], image[::-1, ::-1])
+    return np.concatenate([_shrink(view[first:last, first:last], 12, 12) for view in views])
 
 
 def _border(image: np.ndarray) -> np.ndarray:
-    """Strips along the edges, six pixels deep and 16 long each, from the edge inwards; the corners are left out."""
-    depth, corner = round(_STRIP * len(image)), round(_CORNER * len(image))
-    turned = (image, image[::-1], image.T, image.T[::-1])
-    return np.concatenate([_shrunk(view[:depth, corner:-corner], 16, 6) for view in turned])
+    # Strips are shrunk to 6 × 16 each.
+    depth = round(_STRIP * len(image))
+    corner = round(_CORNER * len(image))
+    views = (image, image[::-1], image.T, image.T[::-1])  # Each has another edge on top.
+    return np.concatenate([_shrink(view[:depth, corner:-corner], 16, 6) for view in views])
 
 
 def _histogram(image: np.ndarray) -> np.ndarray:
@@ -191,30 +224,32 @@ def _histogram(image: np.ndarray) -> np.ndarray:
 
 
 def _shuffled_patches(image: np.ndarray) -> np.ndarray:
-    """Mean, deviation and mean gradient of each patch, each of the three sorted by itself: what shuffling leaves."""
+    # Mean, deviation and gradient of each patch. Sorting each removes what shuffling would remove.
     side = len(image) // _PATCHES
-    cut = (
-        image[: side * _PATCHES, : side * _PATCHES]
-        .astype(np.float32)
-        .reshape(_PATCHES, side, _PATCHES, side)
-    )
-    patches = cut.swapaxes(1, 2).reshape(-1, side, side)
-    gradient = np.abs(np.diff(patches, axis=1)).mean(axis=(1, 2)) + np.abs(
-        np.diff(patches, axis=2)
-    ).mean(axis=(1, 2))
-    return np.concatenate(
-        [
-            np.sort(values)
-            for values in (patches.mean(axis=(1, 2)), patches.std(axis=(1, 2)), gradient)
-        ]
-    )
+    cropped = image[: side * _PATCHES, : side * _PATCHES].astype(np.float32)
+    grid = cropped.reshape(_PATCHES, side, _PATCHES, side)
+    patches = grid.swapaxes(1, 2).reshape(-1, side, side)  # [patches, side, side]
+    vertical = np.abs(np.diff(patches, axis=1)).mean(axis=(1, 2))
+    horizontal = np.abs(np.diff(patches, axis=2)).mean(axis=(1, 2))
+    columns = [
+        patches.mean(axis=(1, 2)),
+        patches.std(axis=(1, 2)),
+        vertical + horizontal,
+    ]
+    return np.sort(columns, axis=1).ravel()
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:
-    return _shrunk(image, 16, 16)
+    return _shrink(image, 16, 16)
 
 
-def _shrunk(part: np.ndarray, width: int, height: int) -> np.ndarray:
+def _shrink(
+    view: np.ndarray,
+    width: int,
+    height: int,
+) -> np.ndarray:
     return cv2.resize(
-        np.ascontiguousarray(part), (width, height), interpolation=cv2.INTER_AREA
-    ).ravel()
+        np.ascontiguousarray(view),
+        (width, height),
+        interpolation=cv2.INTER_AREA,
+    ).ravel()  # [height * width]

@@ -1,242 +1,291 @@
-"""The pictures of a run that a person looks at. Arrays and plain dicts in, PNG files out."""
+"""Figures of a run: learning curves, confusion matrix, ROC curve and contact sheets, as PNG files.
+
+figures.roc(predictions, auc, workdir.figures / "roc.png", "Test, ROC")
+"""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
-from sklearn import metrics as sk
+from sklearn import metrics as sklearn_metrics
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+from trainer.analysis.duplicates import Pair
 from trainer.analysis.intervals import Estimate
+from trainer.analysis.predictions import Predictions
 
-_COLOURS = {
-    "train": "#0072b2",
-    "validation": "#d55e00",
-    "test": "#009e73",
-}  # Okabe & Ito 2008: safe for colour-blind eyes.
+# Okabe & Ito 2008: told apart by colour-blind eyes.
+_COLOURS = {"train": "#0072b2", "validation": "#d55e00", "test": "#009e73"}
+
+# Width and height of a panel of a contact sheet, in inches.
+_PANEL = (1.9, 2.2)
+_MAP_PANEL = (2.3, 2.7)
+_MAP_OPACITY = 0.6
 
 
-def learning_curves(history: list[dict], path: Path, title: str) -> None:
-    """Loss and accuracy after each epoch, training beside validation.
+def learning_curves(
+    history: list[dict],
+    path: Path,
+    title: str,
+) -> None:
+    """Draws loss and accuracy after each epoch, training beside validation.
 
     Args:
       history: lines of metrics.jsonl; those with an `epoch` key are drawn.
-      path: where the PNG goes.
+      path: of the PNG.
       title: above the figure.
     """
     epochs = [line for line in history if "epoch" in line]
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
         for split in ("train", "validation"):
-            points = [
-                (line["epoch"], line[f"{split}_{name}"])
-                for line in epochs
-                if f"{split}_{name}" in line
-            ]
-            if points:
+            key = f"{split}_{name}"
+            lines = [line for line in epochs if key in line]
+            if lines:  # A run may have no validation split.
                 axis.plot(
-                    *zip(*points, strict=True),
+                    [line["epoch"] for line in lines],
+                    [line[key] for line in lines],
                     marker="o",
                     markersize=4,
                     color=_COLOURS[split],
                     label=split,
                 )
         axis.set(xlabel="epoch", ylabel=name)
+        # No half epochs.
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
-    axes[0].set_ylim(bottom=0.0)
+    axes[0].set_ylim(bottom=0.0)  # The loss.
     axes[0].legend()
-    _save(figure, path, title)
+    save(figure, path, title)
 
 
 def confusion_matrix(
-    labels: np.ndarray, predicted: np.ndarray, class_names: tuple[str, ...], path: Path, title: str
+    predictions: Predictions,
+    path: Path,
+    title: str,
 ) -> None:
-    """Counts of true against predicted classes; `labels` and `predicted` are [n] int."""
-    counts = sk.confusion_matrix(labels, predicted, labels=range(len(class_names)))
+    """Draws the counts of true against predicted classes."""
+    names = predictions.class_names
+    ticks = range(len(names))
+    counts = sklearn_metrics.confusion_matrix(
+        predictions.labels,
+        predictions.predicted,
+        labels=ticks,
+    )
+    # Of each true class; the colour shows them.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure, axis = plt.subplots(
-        figsize=(1.6 + 1.4 * len(class_names), 1.2 + 1.3 * len(class_names)), layout="constrained"
+        figsize=(1.6 + 1.4 * len(names), 1.2 + 1.3 * len(names)),
+        layout="constrained",
     )
     axis.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     for (row, column), count in np.ndenumerate(counts):
+        share = shares[row, column]
         axis.text(
             column,
             row,
-            f"{count}\n{shares[row, column]:.1%}",
+            f"{count}\n{share:.1%}",
             ha="center",
             va="center",
-            color="white" if shares[row, column] > 0.5 else "black",
+            color="white" if share > 0.5 else "black",  # Readable on dark and on light blue.
         )
     axis.set(
-        xticks=range(len(class_names)),
-        yticks=range(len(class_names)),
-        xticklabels=class_names,
-        yticklabels=class_names,
         xlabel="predicted",
+        xticks=ticks,
+        xticklabels=names,
         ylabel="true",
+        yticks=ticks,
+        yticklabels=names,
     )
-    _save(figure, path, title)
+    save(figure, path, title)
 
 
 def roc(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    class_names: tuple[str, ...],
-    positive_class: str | None,
+    predictions: Predictions,
     auc: Estimate,
     path: Path,
     title: str,
 ) -> None:
-    """The ROC curve of the positive class, or of each class against the rest; arguments as in `metrics.scores`."""
-    shown = [positive_class] if positive_class else class_names
+    """Draws ROC curves: of the positive class, or of each class.
+
+    Args:
+      predictions: of a split with all classes.
+      auc: as `metrics.roc_auc` estimates it.
+      path: of the PNG.
+      title: above the figure.
+    """
     figure, axis = plt.subplots(figsize=(5, 5), layout="constrained")
+    # Chance.
     axis.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
-    for name in shown:
-        index = class_names.index(name)
-        false_positives, true_positives, _ = sk.roc_curve(
-            labels == index, probabilities[:, index], drop_intermediate=False
-        )
-        axis.plot(false_positives, true_positives, label=name)
+    for index, name in enumerate(predictions.class_names):
+        if predictions.positive_class in (None, name):
+            false_positives, true_positives, _ = sklearn_metrics.roc_curve(
+                predictions.labels == index,
+                predictions.probabilities[:, index],
+                drop_intermediate=False,
+            )
+            axis.plot(false_positives, true_positives, label=name)
     axis.set(
         xlabel="1 − specificity",
-        ylabel="sensitivity",
         xlim=(-0.01, 1.01),
+        ylabel="sensitivity",
         ylim=(-0.01, 1.01),
         aspect="equal",
     )
-    axis.legend(title=f"area {auc}", loc="lower right")
+    axis.legend(title=f"ROC AUC {auc}", loc="lower right")
     axis.grid(alpha=0.3)
-    _save(figure, path, title)
-
-
-def controls(found: list[dict], model: dict | None, path: Path, title: str) -> None:
-    """The area under the ROC curve of a model beside those of controls, with intervals, and chance.
-
-    Args:
-      found: one dict a control: name, kind (no_lung or weak_sight), roc_auc (an estimate as a dict).
-      model: the model's estimate as a dict; None where there is no model yet.
-      path, title: as above.
-    """
-    rows = [("this model", "model", model)] if model else []
-    rows += [
-        (control["name"].replace("_", " "), control["kind"], control["roc_auc"])
-        for control in found
-    ]
-    colours = {"model": "#0072b2", "no_lung": "#d55e00", "weak_sight": "#999999"}
-    figure, axis = plt.subplots(figsize=(7.5, 0.8 + 0.38 * len(rows)), layout="constrained")
-    axis.axvline(0.5, color="0.5", linestyle="--", linewidth=1)
-    seen = set()
-    for place, (_, kind, estimate) in enumerate(rows):
-        label = None if kind in seen else kind.replace("_", " ")
-        seen.add(kind)
-        if estimate["value"] is None:
-            axis.text(0.5, place, " none", va="center", color="0.4")
-            continue
-        axis.plot(
-            [estimate["low"], estimate["high"]],
-            [place, place],
-            color=colours[kind],
-            linewidth=3,
-            solid_capstyle="butt",
-        )
-        axis.plot(estimate["value"], place, "o", color=colours[kind], label=label)
-        axis.text(
-            1.02,
-            place,
-            f"{estimate['value']:.2f}",
-            va="center",
-            fontsize=9,
-            transform=axis.get_yaxis_transform(),
-        )
-    axis.set(
-        yticks=range(len(rows)),
-        yticklabels=[name for name, _, _ in rows],
-        xlabel="area under the ROC curve",
-        xlim=(0.0, 1.01),
-    )
-    axis.invert_yaxis()
-    axis.grid(axis="x", alpha=0.3)
-    axis.legend(loc="lower left", fontsize=8)
-    _save(figure, path, title)
+    save(figure, path, title)
 
 
 def contact_sheet(
-    images: np.ndarray, captions: list[str], path: Path, title: str, columns: int = 8
+    images: np.ndarray,
+    captions: list[str],
+    path: Path,
+    title: str,
+    columns: int = 8,
+    maps: np.ndarray | None = None,
 ) -> None:
-    """Images beside one another, each with its caption.
+    """Draws images with their captions and, if given, their maps.
 
     Args:
       images: [n, side, side, 1] in 0..255.
-      captions: n lines.
-      path, title: as above.
+      captions: n texts.
+      path: of the PNG.
+      title: above the figure.
       columns: at most this many in a row.
+      maps: [n, side, side] float, 0 or more; the stronger, the less transparent.
     """
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
+    columns = max(1, min(columns, len(images)))
+    rows = max(1, -(-len(images) // columns))
+    width, height = _PANEL if maps is None else _MAP_PANEL
     figure, axes = plt.subplots(
         rows,
         columns,
-        figsize=(1.9 * columns, 2.2 * rows + 0.4),
+        figsize=(width * columns, height * rows + 0.4),
         layout="constrained",
         squeeze=False,
     )
-    for axis in axes.flat:
+    for axis in axes.flat:  # Those without an image, too.
         axis.set_axis_off()
-    for axis, image, caption in zip(axes.flat, images, captions, strict=False):
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        axis = axes.flat[index]
         axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255)
+        if maps is not None:
+            # An empty map stays empty.
+            strength = maps[index] / (maps[index].max() or 1.0)
+            axis.imshow(
+                strength,
+                cmap="plasma",
+                vmin=0,
+                vmax=1,
+                alpha=_MAP_OPACITY * strength,
+            )
         axis.set_title(caption, fontsize=7)
-    _save(figure, path, title)
+    save(figure, path, title)
+
+
+def near_duplicates(
+    images: np.ndarray,
+    filenames: np.ndarray,
+    pairs: tuple[Pair, ...],
+    path: Path,
+    title: str,
+    max_pairs: int = 40,
+) -> None:
+    """Draws pairs side by side with the number of features that agree.
+
+    Args:
+      images: [n, side, side, 1] uint8.
+      filenames: [n] str.
+      pairs: of `filenames`; at most `max_pairs` are drawn, those with most features.
+      path: of the PNG.
+      title: above the figure; it says so where pairs are left out.
+      max_pairs: the number of pairs drawn.
+    """
+    index_of = {name: index for index, name in enumerate(filenames)}
+    panels: list[int] = []
+    captions: list[str] = []
+    for pair in sorted(pairs, key=lambda pair: -pair.inliers)[:max_pairs]:
+        panels += [index_of[pair.first], index_of[pair.second]]
+        agreement = f"{pair.inliers} features agree" + (", mirrored" if pair.mirrored else "")
+        captions += [short_name(pair.first), f"{short_name(pair.second)}\n{agreement}"]
+    # The title counts all of them.
+    if len(pairs) > max_pairs:
+        title += f" (the {max_pairs} surest shown)"
+    contact_sheet(
+        images[panels],
+        captions,
+        path,
+        title,
+        columns=8 if len(panels) > 6 else 2,  # An even number: pairs stay together.
+    )
 
 
 def worst_mistakes(
-    images: np.ndarray,
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    filenames: np.ndarray,
-    class_names: tuple[str, ...],
+    images: Any,
+    predictions: Predictions,
     path: Path,
     title: str,
-    most: int = 16,
+    max_images: int = 16,
 ) -> None:
-    """The wrongly classified images, the most confidently wrong first; says so where there is none.
+    """Draws the misclassified images, the most confident first; says so where there is none.
 
     Args:
-      images: [n, side, side, 1] in 0..255.
-      labels, probabilities, class_names: as in `metrics.scores`.
-      filenames: [n] str.
-      path, title: as above.
-      most: how many at most.
+      images: [n, side, side, 1] in 0..255; an array, or images on disk read when indexed.
+      predictions: of the images.
+      path: of the PNG.
+      title: above the figure.
+      max_images: the number of images drawn.
     """
-    predicted = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
-    wrong = wrong[np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")][:most]
+    wrong = np.flatnonzero(~predictions.correct)
     if not len(wrong):
         figure, axis = plt.subplots(figsize=(6, 2), layout="constrained")
         axis.set_axis_off()
         axis.text(
-            0.5, 0.5, "No image of this split was classified wrongly.", ha="center", va="center"
+            0.5,
+            0.5,
+            "No image of this split was classified wrongly.",
+            ha="center",
+            va="center",
         )
-        _save(figure, path, title)
+        save(figure, path, title)
         return
-    captions = [
-        f"{short_name(filenames[i])}\n"
-        f"true {class_names[labels[i]]}\n"
-        f"said {class_names[predicted[i]]} {probabilities[i, predicted[i]]:.0%}"
-        for i in wrong
-    ]
-    contact_sheet(images[wrong], captions, path, title)
+    most_confident_first = np.argsort(-predictions.confidence[wrong], kind="stable")
+    wrong = wrong[most_confident_first][:max_images]
+    contact_sheet(
+        images[wrong],
+        [verdict_caption(predictions, int(index)) for index in wrong],
+        path,
+        title,
+    )
 
 
-def short_name(filename: str, most: int = 24) -> str:
-    """The last part of a filename, with the middle left out where it is longer than `most` characters."""
+def verdict_caption(predictions: Predictions, index: int) -> str:
+    """Writes a caption: filename, true class, predicted class with probability."""
+    names = predictions.class_names
+    return (
+        f"{short_name(predictions.filenames[index])}\n"
+        f"true {names[predictions.labels[index]]}\n"
+        f"predicted {names[predictions.predicted[index]]} {predictions.confidence[index]:.0%}"
+    )
+
+
+def short_name(filename: str, max_length: int = 24) -> str:
+    """Returns the last part of a filename, shortened in the middle."""
     name = Path(filename).name
-    return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
+    shortened = f"{name[: max_length // 2]}…{name[-(max_length // 2 - 1) :]}"
+    return name if len(name) <= max_length else shortened
 
 
-def _save(figure: plt.Figure, path: Path, title: str) -> None:
+def save(
+    figure: plt.Figure,
+    path: Path,
+    title: str,
+) -> None:
+    """Saves a figure with its title as a PNG, and closes it."""
     figure.suptitle(title, fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

@@ -1,326 +1,295 @@
-"""Scores of a classifier on one split, each with its interval: arrays in, plain dicts out."""
+"""Scores of a classifier on one split, each with its 95 % interval.
+
+scores(predictions)                  # accuracy, loss, ROC AUC, sensitivity, specificity
+scores(predictions, detailed=True)   # all scores of the report
+"""
 
 import dataclasses
-from collections.abc import Callable
+import functools
 
 import numpy as np
 
-from trainer.analysis import calibration, intervals
+from trainer.analysis import calibration, clusters, intervals, weighted
 from trainer.analysis.intervals import Estimate
+from trainer.analysis.predictions import Predictions
 
 _RESAMPLES = 1000
-_LEAST = 1e-7  # Probabilities below this count as this in the log-loss, so that one zero does not make it infinite.
+_MIN_PROBABILITY = 1e-7  # Clips the log-loss, so that one zero does not make it infinite.
 
 
 def scores(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    groups: np.ndarray,
-    class_names: tuple[str, ...],
-    positive_class: str | None,
-) -> dict[str, Estimate]:
-    """Accuracy, loss, ROC AUC, and sensitivity and specificity (two classes) or each class's sensitivity (more).
-
-    Args:
-      labels: [n] int, indices into `class_names`.
-      probabilities: [n, classes] float, rows summing to 1.
-      groups: [n] str, the patients or duplicate clusters that intervals go by.
-      class_names: in label order.
-      positive_class: the class that sensitivity speaks of, for sets of two classes; None otherwise.
-
-    Returns:
-      name → estimate; loss is the cross-entropy in nats; everything else lies in 0..1.
-    """
-    right = probabilities.argmax(axis=1) == labels
-    found = {
-        "accuracy": intervals.proportion(right, groups),
-        "loss": intervals.mean(-np.log(_own(labels, probabilities)), groups),
-        "roc_auc": roc_auc(labels, probabilities, groups, class_names, positive_class),
-    }
-    if positive_class is None or len(class_names) != 2:
-        return found | {
-            f"sensitivity_{name}": _recall(right, labels == index, groups)
-            for index, name in enumerate(class_names)
-        }
-    positive = labels == class_names.index(positive_class)
-    return found | {
-        "sensitivity": _recall(right, positive, groups),
-        "specificity": _recall(right, ~positive, groups),
-    }
-
-
-def roc_auc(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    groups: np.ndarray,
-    class_names: tuple[str, ...],
-    positive_class: str | None,
-) -> Estimate:
-    """The area under the ROC curve: of the positive class, or with more classes the mean of each against the rest.
-
-    The arguments are those of `scores`. Intervals: `intervals.area` for two classes, else a bootstrap of groups.
-    """
-    if len(np.unique(labels)) < len(class_names):
-        return intervals.none("a class is missing from this split", groups)
-    if len(class_names) == 2:
-        index = class_names.index(positive_class) if positive_class else 1
-        return intervals.area(labels == index, probabilities[:, index], groups)
-    areas = one_against_rest(labels, probabilities)
-    drawn, whole = _draw(lambda weights: {"": areas(weights)}, groups, seed=0)
-    size = intervals.effective_count(labels == probabilities.argmax(axis=1), groups)
-    return Estimate(
-        whole[""],
-        *intervals.bounded(whole[""], drawn[""], size),
-        len(labels),
-        len(np.unique(groups)),
-    )
-
-
-def all_scores(
-    labels: np.ndarray,
-    probabilities: np.ndarray,
-    groups: np.ndarray,
-    class_names: tuple[str, ...],
-    positive_class: str | None,
+    predictions: Predictions,
+    *,
+    detailed: bool = False,
     threshold: float = 0.5,
     seed: int = 0,
 ) -> dict[str, Estimate]:
-    """Everything a report says of a split.
+    """Scores predictions.
 
-    With two classes (`positive_class` given): accuracy, balanced_accuracy, sensitivity, specificity, ppv, npv, f1, mcc,
-    roc_auc, pr_auc (average precision), log_loss, brier, ece and ece_if_calibrated, of images called positive from `threshold`
-    on. With more: the same without sensitivity, specificity, ppv, npv and f1; each class's sensitivity; macro_f1; roc_auc and
-    pr_auc are means of each class against the rest. The most probable class is taken and `threshold` is not used.
+    Basic scores take the most probable class: accuracy, loss (cross-entropy in nats), roc_auc;
+    with two classes sensitivity and specificity, with more sensitivity_NAME of each class.
 
-    Intervals: Wilson's at the effective count for proportions, and for F1 through the Jaccard index, a proportion that it is a
-    function of (Lam, Gopal & Qian 2023, arXiv:2309.14621); for balanced accuracy its parts' combined (Zou & Donner 2008,
-    doi:10.1002/sim.2986); `intervals.area` and `intervals.mean` for areas and losses; the rest from shared resamples of groups.
+    Detailed scores with two classes: accuracy, balanced_accuracy, sensitivity, specificity, ppv,
+    npv, f1, mcc, roc_auc, pr_auc (average precision), log_loss, brier, ece and ece_if_calibrated.
+    With more classes: the same without sensitivity, specificity, ppv, npv and f1, but with
+    sensitivity_NAME of each class and macro_f1; roc_auc and pr_auc are means of each class against
+    the rest, and `threshold` is not used.
+
+    Intervals of detailed scores: Wilson's at the effective count for proportions, and for F1
+    through the Jaccard index, a proportion that it is a function of (Lam, Gopal & Qian 2023,
+    arXiv:2309.14621); for balanced accuracy those of the recalls, combined (Zou & Donner 2008,
+    doi:10.1002/sim.2986); `intervals.auc` and `intervals.mean` for ROC AUC and losses; the rest
+    from shared resamples of groups.
 
     Args:
-      labels, probabilities, groups, class_names, positive_class: as in `scores`.
-      threshold: the probability from which on an image is called positive.
+      predictions: of the split.
+      detailed: returns the detailed scores.
+      threshold: the probability from which on an image is called positive (detailed scores only).
       seed: of the resampling.
 
     Returns:
-      name → estimate. log_loss in nats; brier halved, so that it lies in 0..1 for any number of classes; ece is debiased and
-      ece_if_calibrated the median and the 95 % band it would show were the probabilities right (`calibration`); mcc in -1..1.
+      name → estimate. Losses are in nats, mcc lies in -1..1, all others in 0..1: brier is halved,
+      ece is debiased, and ece_if_calibrated is the median and the 95 % band that ece would have
+      were the probabilities calibrated (`calibration`).
     """
-    if len(labels) == 0:
-        return {"accuracy": intervals.none("no image in this split", groups)}
-    predicted = called(probabilities, class_names, positive_class, threshold)
-    drawn, whole = _draw(
-        _statistics(labels, predicted, probabilities, class_names, positive_class), groups, seed
+    if detailed:
+        return _detailed_scores(predictions, threshold, seed)
+    return {
+        "accuracy": intervals.proportion(predictions.correct, predictions.groups),
+        "loss": _log_loss(predictions),
+        "roc_auc": roc_auc(predictions),
+        **_specificity_last(recalls(predictions, predictions.correct)),
+    }
+
+
+def roc_auc(predictions: Predictions) -> Estimate:
+    """Estimates the ROC AUC.
+
+    With more than two classes it is the mean AUC of each class against the rest.
+
+    Intervals: `intervals.auc` for two classes, else a bootstrap of groups.
+    """
+    groups = predictions.groups
+    if len(np.unique(predictions.labels)) < len(predictions.class_names):
+        return intervals.missing("a class is missing from this split", groups)
+    if len(predictions.class_names) == 2:
+        index = _auc_index(predictions)
+        return intervals.auc(
+            predictions.labels == index,
+            predictions.probabilities[:, index],
+            groups,
+        )
+    aucs = auc_statistic(predictions)
+    samples = intervals.resample(aucs, groups, 0, _RESAMPLES)
+    value = float(aucs(np.ones((1, len(groups))))[0])  # Of all images, once each.
+    bounds = intervals.bounded(
+        value,
+        samples,
+        clusters.effective_count(predictions.correct, groups),
     )
-    found = _proportions(labels, predicted, groups, class_names, positive_class)
-    found["roc_auc"] = roc_auc(labels, probabilities, groups, class_names, positive_class)
-    found["log_loss"] = intervals.mean(-np.log(_own(labels, probabilities)), groups)
-    found["brier"] = _brier(labels, probabilities, groups)
-    size = intervals.effective_count(labels == predicted, groups)
-    for name, value in whole.items():
+    return intervals.estimate(value, bounds, groups)
+
+
+def auc_statistic(predictions: Predictions) -> weighted.Statistic:
+    """Builds the function from weights [r, n] to ROC AUCs [r] as `roc_auc`."""
+    several = len(predictions.class_names) > 2
+    # Each class against the rest, or the positive class alone.
+    classes = range(len(predictions.class_names)) if several else [_auc_index(predictions)]
+    aucs = [
+        weighted.aucs(predictions.labels == index, predictions.probabilities[:, index])
+        for index in classes
+    ]
+    return lambda weights: np.mean([auc(weights) for auc in aucs], axis=0)
+
+
+def predicted_classes(predictions: Predictions, threshold: float = 0.5) -> np.ndarray:
+    """Returns the class of each image, [n] int.
+
+    That is the positive one from `threshold` on, or with more classes the most probable.
+    """
+    index = predictions.positive_index
+    if index is None:
+        return predictions.predicted
+    return np.where(predictions.positive_probabilities >= threshold, index, 1 - index)
+
+
+def recalls(predictions: Predictions, correct: np.ndarray) -> dict[str, Estimate]:
+    """Estimates the recall of each class, in label order.
+
+    Args:
+      predictions: of the split.
+      correct: [n] bool, whether the class predicted at some threshold is the true one.
+
+    Returns:
+      specificity and sensitivity; without a positive class sensitivity_NAME of each class.
+    """
+    names = [f"sensitivity_{name}" for name in predictions.class_names]
+    if predictions.positive_index is not None:
+        names = ["specificity", "specificity"]
+        names[predictions.positive_index] = "sensitivity"
+    return {
+        name: _share(correct, predictions.labels == index, predictions.groups)
+        for index, name in enumerate(names)
+    }
+
+
+def _detailed_scores(
+    predictions: Predictions,
+    threshold: float,
+    seed: int,
+) -> dict[str, Estimate]:
+    if len(predictions) == 0:
+        return {"accuracy": intervals.missing("no image in this split", predictions.groups)}
+    predicted = predicted_classes(predictions, threshold)
+    return {
+        **_proportions(predictions, predicted),
+        "roc_auc": roc_auc(predictions),
+        "log_loss": _log_loss(predictions),
+        "brier": _brier(predictions),
+        **_resampled_scores(predictions, predicted, seed),
+        **calibration.errors(predictions, seed),
+    }
+
+
+def _auc_index(predictions: Predictions) -> int:
+    # Of the ROC curve with two classes: the positive one, else the second.
+    return 1 if predictions.positive_index is None else predictions.positive_index
+
+
+def _specificity_last(estimates: dict[str, Estimate]) -> dict[str, Estimate]:
+    return dict(sorted(estimates.items(), key=lambda item: item[0] == "specificity"))
+
+
+def _log_loss(predictions: Predictions) -> Estimate:
+    rows = np.arange(len(predictions))
+    true_class = predictions.probabilities[rows, predictions.labels].astype(np.float64)  # [n]
+    return intervals.mean(
+        -np.log(np.clip(true_class, _MIN_PROBABILITY, 1.0)),
+        predictions.groups,
+    )
+
+
+def _brier(predictions: Predictions) -> Estimate:
+    one_hot = np.eye(predictions.probabilities.shape[1])
+    error = predictions.probabilities - one_hot[predictions.labels]  # [n, classes]
+    score = intervals.mean((error**2).sum(axis=1) / 2, predictions.groups)
+    return score if score.high is None else dataclasses.replace(score, high=min(score.high, 1.0))
+
+
+def _share(
+    hits: np.ndarray,
+    among: np.ndarray,
+    groups: np.ndarray,
+) -> Estimate:
+    """Estimates the share of hits ([n] bool) among some images ([n] bool)."""
+    return intervals.proportion(hits[among], groups[among])
+
+
+def _proportions(predictions: Predictions, predicted: np.ndarray) -> dict[str, Estimate]:
+    # Scores that are shares of images, or functions of such shares.
+    groups = predictions.groups
+    correct = predictions.labels == predicted  # [n]
+    by_class = recalls(predictions, correct)
+    result = {
+        "accuracy": intervals.proportion(correct, groups),
+        "balanced_accuracy": _mean_of(list(by_class.values()), groups),
+        **_specificity_last(by_class),
+    }
+    if predictions.positive_index is not None:
+        called = predicted == predictions.positive_index  # [n]
+        result["ppv"] = _share(correct, called, groups)
+        result["npv"] = _share(correct, ~called, groups)
+        positive = predictions.positive
+        jaccard = _share(positive & called, positive | called, groups)
+        result["f1"] = jaccard
+        if jaccard.value is not None:
+            # F1 rises with the Jaccard index, so its bounds carry over.
+            value, low, high = (2 * share / (1 + share) for share in jaccard.numbers())
+            result["f1"] = dataclasses.replace(
+                jaccard,
+                value=value,
+                low=low,
+                high=high,
+            )
+    return result
+
+
+def _mean_of(estimates: list[Estimate], groups: np.ndarray) -> Estimate:
+    if any(each.value is None for each in estimates):
+        return intervals.missing("a class is missing from this split", groups)
+    values, lows, highs = np.array([each.numbers() for each in estimates]).T  # [classes] each
+    value = float(np.mean(values))
+    # Independent errors add up as squares.
+    below = np.linalg.norm(values - lows) / len(estimates)
+    above = np.linalg.norm(highs - values) / len(estimates)
+    return intervals.estimate(value, (float(value - below), float(value + above)), groups)
+
+
+def _resampled_scores(
+    predictions: Predictions,
+    predicted: np.ndarray,
+    seed: int,
+) -> dict[str, Estimate]:
+    # pr_auc, mcc and macro_f1: their intervals come from resamples of groups.
+    groups = predictions.groups
+    statistics = functools.partial(_resampled, predictions=predictions, predicted=predicted)
+    values = statistics(np.ones((1, len(groups))))[:, 0].tolist()  # Of all images, once each.
+    samples = intervals.resample(statistics, groups, seed, _RESAMPLES)  # [3, resamples]
+    size = clusters.effective_count(predictions.labels == predicted, groups)
+    result = {}
+    for name, value, row in zip(
+        ("pr_auc", "mcc", "macro_f1"),
+        values,
+        samples,
+        strict=True,
+    ):
         if np.isnan(value) or len(np.unique(groups)) < 2:
-            found[name] = intervals.none(
-                "one class or one group only, or every image called the same", groups
+            result[name] = intervals.missing(
+                "one class or one group only, or every image called the same",
+                groups,
             )
             continue
+        # `bounded` needs a score in 0..1: the correlation lies in -1..1.
         shift, scale = (-1.0, 2.0) if name == "mcc" else (0.0, 1.0)
-        low, high = intervals.bounded((value - shift) / scale, (drawn[name] - shift) / scale, size)
-        found[name] = Estimate(
-            value, shift + scale * low, shift + scale * high, len(labels), len(np.unique(groups))
+        low, high = intervals.bounded((value - shift) / scale, (row - shift) / scale, size)
+        result[name] = intervals.estimate(
+            value,
+            (shift + scale * low, shift + scale * high),
+            groups,
         )
-    return found | calibration.errors(
-        labels, probabilities, groups, class_names, positive_class, seed
-    )
+    if predictions.positive_index is not None:
+        del result["macro_f1"]  # The F1 of the positive class is reported instead.
+    return result
 
 
-def called(
-    probabilities: np.ndarray,
-    class_names: tuple[str, ...],
-    positive_class: str | None,
-    threshold: float = 0.5,
+def _resampled(
+    weights: np.ndarray,
+    predictions: Predictions,
+    predicted: np.ndarray,
 ) -> np.ndarray:
-    """The class each image is given, [n] int: the positive one from `threshold` on, or with more classes the most probable."""
-    if positive_class is None or len(class_names) != 2:
-        return probabilities.argmax(axis=1)
-    index = class_names.index(positive_class)
-    return np.where(probabilities[:, index] >= threshold, index, 1 - index)
-
-
-def weighted_areas(positive: np.ndarray, score: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from weights [r, n] to areas under the ROC curve [r]; NaN where a class has no weight. Ties count half.
-
-    Takes `positive` [n] bool and `score` [n] float.
-    """
-    order, starts = _ranking(score)
-
-    def areas(weights: np.ndarray) -> np.ndarray:
-        ours, others = _by_score(weights, positive, order, starts)
-        below = np.cumsum(others, axis=1) - others / 2
-        pairs = ours.sum(axis=1) * others.sum(axis=1)
-        return np.divide(
-            (ours * below).sum(axis=1), pairs, out=np.full(len(weights), np.nan), where=pairs > 0
-        )
-
-    return areas
-
-
-def one_against_rest(
-    labels: np.ndarray, probabilities: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from weights [r, n] to the mean over all classes of the area of each against the rest, [r]."""
-    each = [
-        weighted_areas(labels == index, probabilities[:, index])
-        for index in range(probabilities.shape[1])
-    ]
-    return lambda weights: np.mean([areas(weights) for areas in each], axis=0)
-
-
-def weighted_precisions(
-    positive: np.ndarray, score: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from weights [r, n] to average precisions [r], summed over distinct scores; NaN where a class has no weight.
-
-    Takes `positive` [n] bool and `score` [n] float.
-    """
-    order, starts = _ranking(-score)
-
-    def precisions(weights: np.ndarray) -> np.ndarray:
-        ours, others = _by_score(weights, positive, order, starts)
-        found, called = np.cumsum(ours, axis=1), np.cumsum(ours + others, axis=1)
-        precision = np.divide(found, called, out=np.zeros_like(found), where=called > 0)
-        total, both = ours.sum(axis=1), ours.any(axis=1) & others.any(axis=1)
-        return np.divide(
-            (ours * precision).sum(axis=1), total, out=np.full(len(weights), np.nan), where=both
-        )
-
-    return precisions
-
-
-def _own(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    return np.clip(probabilities[np.arange(len(labels)), labels].astype(np.float64), _LEAST, 1.0)
-
-
-def _brier(labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray) -> Estimate:
-    wrong = probabilities - np.eye(probabilities.shape[1])[labels]
-    score = intervals.mean((wrong**2).sum(axis=1) / 2, groups)
-    return score if score.value is None else dataclasses.replace(score, high=min(score.high, 1.0))
-
-
-def _recall(right: np.ndarray, among: np.ndarray, groups: np.ndarray) -> Estimate:
-    return intervals.proportion(right[among], groups[among])
-
-
-def _proportions(
-    labels: np.ndarray,
-    predicted: np.ndarray,
-    groups: np.ndarray,
-    class_names: tuple[str, ...],
-    positive_class: str | None,
-) -> dict[str, Estimate]:
-    right = labels == predicted
-    recalls = [_recall(right, labels == index, groups) for index in range(len(class_names))]
-    found = {
-        "accuracy": intervals.proportion(right, groups),
-        "balanced_accuracy": _mean_of(recalls, groups),
-    }
-    if positive_class is None or len(class_names) != 2:
-        return found | {
-            f"sensitivity_{name}": recall for name, recall in zip(class_names, recalls, strict=True)
-        }
-    index = class_names.index(positive_class)
-    return found | {
-        "sensitivity": recalls[index],
-        "specificity": recalls[1 - index],
-        "ppv": _recall(right, predicted == index, groups),
-        "npv": _recall(right, predicted != index, groups),
-        "f1": _f1(labels == index, predicted == index, groups),
-    }
-
-
-def _f1(positive: np.ndarray, called_positive: np.ndarray, groups: np.ndarray) -> Estimate:
-    jaccard = _recall(positive & called_positive, positive | called_positive, groups)
-    if jaccard.value is None:
-        return jaccard
-    value, low, high = (
-        2 * share / (1 + share) for share in (jaccard.value, jaccard.low, jaccard.high)
-    )
-    return Estimate(value, low, high, jaccard.n, jaccard.groups)
-
-
-def _mean_of(parts: list[Estimate], groups: np.ndarray) -> Estimate:
-    if any(part.value is None for part in parts):
-        return intervals.none("a class is missing from this split", groups)
-    value = float(np.mean([part.value for part in parts]))
-    below = np.linalg.norm([part.value - part.low for part in parts]) / len(parts)
-    above = np.linalg.norm([part.high - part.value for part in parts]) / len(parts)
-    return Estimate(
-        value, float(value - below), float(value + above), len(groups), len(np.unique(groups))
-    )
-
-
-def _draw(
-    statistics: Callable[[np.ndarray], dict[str, np.ndarray]], groups: np.ndarray, seed: int
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """The statistics on resamples of groups, and on all data."""
-    whole = statistics(np.ones((1, len(groups))))
-    return intervals.resample(statistics, groups, seed, _RESAMPLES), {
-        name: float(values[0]) for name, values in whole.items()
-    }
-
-
-def _statistics(
-    labels: np.ndarray,
-    predicted: np.ndarray,
-    probabilities: np.ndarray,
-    class_names: tuple[str, ...],
-    positive_class: str | None,
-) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """What is bootstrapped, as a function from weights [r, n] to name → [r]; NaN where a resample gives no number."""
-    classes = (
-        range(len(class_names)) if positive_class is None else [class_names.index(positive_class)]
-    )
+    """Computes pr_auc, mcc and macro_f1: weights [r, n] → [3, r]; NaN where there is none."""
+    index = predictions.positive_index
+    # The mean over all classes, or the positive class alone.
+    classes = range(len(predictions.class_names)) if index is None else [index]
     precisions = [
-        weighted_precisions(labels == index, probabilities[:, index]) for index in classes
+        weighted.average_precisions(
+            predictions.labels == label,
+            predictions.probabilities[:, label],
+        )(weights)
+        for label in classes
     ]
-    true, said = np.eye(len(class_names))[labels], np.eye(len(class_names))[predicted]
-
-    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
-        found = {"pr_auc": np.mean([each(weights) for each in precisions], axis=0)}
-        hits, trues, saids = weights @ (true * said), weights @ true, weights @ said
-        found["mcc"] = _correlation(hits.sum(axis=1), trues, saids)
-        if positive_class is None:
-            each_f1 = 2 * hits / np.maximum(trues + saids, 1)
-            found["macro_f1"] = np.where((trues > 0).all(axis=1), each_f1.mean(axis=1), np.nan)
-        return found
-
-    return statistics
-
-
-def _correlation(hits: np.ndarray, trues: np.ndarray, saids: np.ndarray) -> np.ndarray:
-    """Matthews' correlation for any number of classes (Gorodkin 2004, doi:10.1016/j.compbiolchem.2004.09.006).
-
-    Takes the weight of right answers [r] and of each true and each given class [r, classes]; NaN where either is constant.
-    """
-    total = trues.sum(axis=1)
-    scale = np.sqrt((total**2 - (trues**2).sum(axis=1)) * (total**2 - (saids**2).sum(axis=1)))
-    return np.divide(
-        hits * total - (trues * saids).sum(axis=1),
-        scale,
-        out=np.full(len(scale), np.nan),
-        where=scale > 0,
-    )
-
-
-def _ranking(score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The order of rising scores, and where in it each distinct score begins."""
-    order = np.argsort(score, kind="stable")
-    return order, np.flatnonzero(np.r_[True, np.diff(score[order]) != 0])
-
-
-def _by_score(
-    weights: np.ndarray, positive: np.ndarray, order: np.ndarray, starts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The weight of positives and of the others at each distinct score, [r, scores] each."""
-    ranked, is_positive = weights[:, order], positive[order]
-    return np.add.reduceat(ranked * is_positive, starts, axis=1), np.add.reduceat(
-        ranked * ~is_positive, starts, axis=1
+    one_hot = np.eye(len(predictions.class_names))
+    truth = one_hot[predictions.labels]  # [n, classes]
+    called = one_hot[predicted]  # [n, classes]
+    hits = weights @ (truth * called)  # [r, classes]
+    true_weight = weights @ truth  # [r, classes]
+    called_weight = weights @ called  # [r, classes]
+    f1 = 2 * hits / np.maximum(true_weight + called_weight, 1)
+    return np.stack(
+        [
+            np.mean(precisions, axis=0),
+            weighted.correlations(hits.sum(axis=1), true_weight, called_weight),
+            # Of resamples that hold every class.
+            np.where((true_weight > 0).all(axis=1), f1.mean(axis=1), np.nan),
+        ]
     )

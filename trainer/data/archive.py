@@ -1,4 +1,7 @@
-"""Unpacks a zip safely: nothing outside the target, no links, no bombs, all or nothing."""
+"""Safe unpacking of zip archives: all or nothing, no links, nothing outside the target.
+
+folder = archive.unpack(Path("set.zip"), data_dir / "downloads" / "unpacked")
+"""
 
 import hashlib
 import os
@@ -13,57 +16,50 @@ from tqdm import tqdm
 
 from trainer.errors import UserError
 
-MOST_BYTES = 200 * 2**30
-MOST_FILES = 5_000_000
-MOST_RATIO = 200
-_RATIO_FROM = 100 * 2**20  # Small archives of blank images may pack well; only large ones can hurt.
-_BLOCK = 2**20
+MAX_BYTES = 200 * 2**30
+MAX_FILES = 5_000_000
+MAX_RATIO = 200
+_MIN_RATIO_BYTES = 100 * 2**20  # Blank images pack well; only large archives can do harm.
 
 
-def unpack(archive: Path, below: Path) -> Path:
-    """Unpacks a zip into a folder of its own below `below`; a second call finds it there.
+def unpack(archive: Path, parent: Path) -> Path:
+    """Unpacks a zip into its own folder, once.
 
     Args:
       archive: the zip file.
-      below: where unpacked archives are kept.
+      parent: the folder of all unpacked archives.
 
     Returns:
-      The folder, named by the archive's size, time and name.
+      The folder, named by the archive's size, time and name. A second call returns it unchanged.
 
     Raises:
-      UserError: not a zip, damaged, too large, or with entries that reach outside the folder, are links or are
-        encrypted; or there is no room for it.
+      UserError: not a zip, damaged, too large, encrypted, with links or with entries that reach
+        outside the folder; or the disk is full.
     """
     state = archive.stat()
-    key = hashlib.sha256(
-        f"{archive.resolve()}\0{state.st_size}\0{state.st_mtime_ns}".encode()
-    ).hexdigest()[:16]
-    target = below / f"{archive.stem}_{key}"
+    identity = f"{archive.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    target = parent / f"{archive.stem}_{key}"
     if target.is_dir():
         return target
-    partial = _folder_in(below)
     try:
-        with zipfile.ZipFile(archive) as opened:
-            entries = [entry for entry in opened.infolist() if not _name(entry).endswith("/")]
-            _check(entries, archive)
-            for entry in tqdm(
-                entries,
-                f"unpacking {archive.name}",
-                unit=" files",
-                leave=False,
-                delay=2,
-                disable=None,
-            ):
-                _write(opened, entry, partial)
-        os.replace(partial, target)
+        parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix="unpacking_", dir=parent))
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {parent} ({error.strerror or error}); give another --data_dir."
+        ) from error
+    try:
+        _unpack_files(archive, partial)
+        os.replace(partial, target)  # Atomic: the target is complete or absent.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(
             f"{archive} is not a zip that can be unpacked ({error}); download it again."
         ) from error
     except OSError as error:
-        if not target.is_dir():  # Else another process has just unpacked the same archive.
+        if not target.is_dir():  # Otherwise another process has just unpacked the same archive.
             raise UserError(
-                f"{archive} cannot be unpacked below {below} ({error.strerror or error}); make "
+                f"{archive} cannot be unpacked below {parent} ({error.strerror or error}); make "
                 "room, or unpack it yourself and give the folder."
             ) from error
     finally:
@@ -71,46 +67,36 @@ def unpack(archive: Path, below: Path) -> Path:
     return target
 
 
-def _folder_in(below: Path) -> Path:
-    try:
-        below.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="unpacking_", dir=below))
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {below} ({error.strerror or error}); give another --data_dir."
-        ) from error
-
-
-def _check(entries: list[zipfile.ZipInfo], archive: Path) -> None:
-    total, packed = sum(entry.file_size for entry in entries), max(1, archive.stat().st_size)
-    if (
-        total > MOST_BYTES
-        or len(entries) > MOST_FILES
-        or (total > _RATIO_FROM and total / packed > MOST_RATIO)
-    ):
-        raise UserError(
-            f"{archive} would unpack to {total / 2**30:.1f} GiB in {len(entries)} files; unpack it "
-            "yourself if you trust it, and give the folder."
-        )
-    for entry in entries:
-        place = PurePosixPath(_name(entry))
-        if place.is_absolute() or not place.parts or ".." in place.parts or ":" in place.parts[0]:
+def _unpack_files(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as zip_file:
+        entries = [entry for entry in zip_file.infolist() if not _name(entry).endswith("/")]
+        total = sum(entry.file_size for entry in entries)
+        is_bomb = total > max(_MIN_RATIO_BYTES, MAX_RATIO * archive.stat().st_size)
+        if total > MAX_BYTES or len(entries) > MAX_FILES or is_bomb:
             raise UserError(
-                f"{archive} holds an entry that reaches outside its folder ({entry.filename!r}); "
-                "do not use it."
+                f"{archive} would unpack to {total / 2**30:.1f} GiB in {len(entries)} files; "
+                "unpack it yourself if you trust it, and give the folder."
             )
-        if stat.S_ISLNK(entry.external_attr >> 16):
-            raise UserError(f"{archive} holds a link ({entry.filename!r}); do not use it.")
-        if entry.flag_bits & 1:
-            raise UserError(f"{archive} is encrypted; unpack it yourself and give the folder.")
+        # All checks precede the first write.
+        for entry in entries:
+            path = PurePosixPath(_name(entry))
+            # A colon in the first part is a drive on Windows.
+            if path.is_absolute() or not path.parts or ".." in path.parts or ":" in path.parts[0]:
+                raise UserError(
+                    f"{archive} holds an entry that reaches outside its folder "
+                    f"({entry.filename!r}); do not use it."
+                )
+            if stat.S_ISLNK(entry.external_attr >> 16):
+                raise UserError(f"{archive} holds a link ({entry.filename!r}); do not use it.")
+            if entry.flag_bits & 1:  # APPNOTE.TXT 4.4.4.
+                raise UserError(f"{archive} is encrypted; unpack it yourself and give the folder.")
+        text = f"unpacking {archive.name}"
+        for entry in tqdm(entries, text, unit=" files", leave=False, delay=2, disable=None):
+            target = folder / _name(entry)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with zip_file.open(entry) as packed, open(target, "wb") as file:
+                shutil.copyfileobj(packed, file, 2**20)  # Bytes at a time.
 
 
 def _name(entry: zipfile.ZipInfo) -> str:
-    return entry.filename.replace("\\", "/")  # As some packers on Windows write it.
-
-
-def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
-    path = folder / _name(entry)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with opened.open(entry) as packed, open(path, "wb") as file:
-        shutil.copyfileobj(packed, file, _BLOCK)
+    return entry.filename.replace("\\", "/")  # Some packers on Windows write backslashes.

@@ -1,12 +1,15 @@
-"""DICOM → one radiograph. Reads pixels and what is needed to show them; no other tag is kept, shown or logged.
+"""DICOM files, read as one radiograph.
 
-A module of its own because it alone needs pydicom, which `trainer.data.radiograph` loads only when such a file comes in.
+Only pixels and the tags needed to display them are read; no other tag is kept, shown or logged.
+A separate module because it alone needs pydicom, which `radiograph.read` imports lazily.
+
+    image = dicom.decode(data, name="IM0001")
 """
 
+import hashlib
 import io
 import logging
 import struct
-import warnings
 
 import numpy as np
 import pydicom
@@ -14,50 +17,44 @@ from pydicom import encaps
 from pydicom import pixels as dicom_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes
 
-from trainer.data import radiograph
-from trainer.data.radiograph import Radiograph, RadiographError
+from trainer.data.pixels import Header, Radiograph, RadiographError, check_size, white_level
 
 # pydicom's warnings and log lines may quote values of tags, which may name a patient.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 
 
-def read(data: bytes, name: str) -> Radiograph:
-    """Reads a single-frame grey DICOM file (PS3.3 C.11.1 and C.11.2) with its modality and VOI transforms.
+def decode(data: bytes, name: str) -> Radiograph:
+    """Decodes a single-frame grey DICOM file with its modality and VOI transforms.
 
-    MONOCHROME1 is inverted; padding becomes black. With a VOI window or look-up table (the first counts), its output
-    range becomes that of uint8 or, above 8 bits stored, uint16. Without one, stored values stay as they are,
-    moved to start at 0 if any is negative: a linear rescale cannot change a picture without a window, save by its sign.
+    See PS3.3 C.11.1 and C.11.2. MONOCHROME1 is inverted; padding becomes black. With a VOI window
+    or look-up table (the first counts), its output range becomes that of uint8 or, above 8 bits
+    stored, uint16. Without one, stored values stay unchanged, moved to start at 0 if any is
+    negative: without a window, a linear rescale changes nothing but its sign.
+
+    Args:
+      data: the file's bytes.
+      name: the name in error messages.
 
     Raises:
-      RadiographError: no pixels, several frames, colour, damaged, or in a compression nobody here can decode.
+      RadiographError: no pixels, several frames, colour, deflated, or a size outside the limits.
+      Exception: damaged, or in an unknown compression; pydicom has many types.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            _check_inflation(data, name)
-            dataset = pydicom.dcmread(io.BytesIO(data))
-            _check(dataset, name)
-            pixels, white = _shown(dataset)
-            width, height, bits = int(dataset.Columns), int(dataset.Rows), int(dataset.BitsStored)
-            header = radiograph.header_of(data, width, height, 1, bits, "DICOM")
-    except RadiographError:
-        raise
-    except MemoryError:
-        raise RadiographError(f"{name}: does not fit into memory; scale it down first.") from None
-    except (
-        Exception
-    ) as error:  # pydicom and its decoders raise a dozen kinds; their texts may quote tags.
-        raise RadiographError(
-            f"{name}: is a DICOM file that is damaged, cut off or in an unknown compression "
-            f"({type(error).__name__}); get it again, or export it uncompressed."
-        ) from None
-    return Radiograph(pixels, header, white)
-
-
-def _check_inflation(data: bytes, name: str) -> None:
-    # pydicom inflates such a file whole, before any size can be checked; the syntax is named within its first bytes.
+    # pydicom inflates such a file whole, before any size check. Its first bytes name the syntax.
     if DeflatedExplicitVRLittleEndian.encode() in data[:2048]:
         raise RadiographError(f"{name}: is a deflated DICOM file; export it uncompressed.")
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    _check(dataset, name)
+    pixels, white = _display(dataset)
+    header = Header(
+        width=int(dataset.Columns),
+        height=int(dataset.Rows),
+        channels=1,
+        bit_depth=int(dataset.BitsStored),
+        byte_size=len(data),
+        format="DICOM",
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    return Radiograph(pixels, header, white)
 
 
 def _check(dataset: pydicom.Dataset, name: str) -> None:
@@ -72,108 +69,101 @@ def _check(dataset: pydicom.Dataset, name: str) -> None:
         raise RadiographError(f"{name}: is a DICOM file in colour; export it as MONOCHROME2.")
     if int(dataset.BitsAllocated) > 16:
         raise RadiographError(f"{name}: is a DICOM file of over 16 bits; export it with 16.")
-    radiograph.check_size(int(dataset.Columns), int(dataset.Rows), name)
+    check_size(int(dataset.Columns), int(dataset.Rows), name)
     if dataset.file_meta.TransferSyntaxUID.is_compressed:
-        width, height = _compressed_size(dataset)
-        radiograph.check_size(width, height, name)
+        check_size(*_compressed_size(dataset), name)
 
 
 def _compressed_size(dataset: pydicom.Dataset) -> tuple[int, int]:
-    """(width, height) that the compressed stream itself claims, which its decoder will take memory for."""
+    # (width, height) in the compressed stream, for which its decoder allocates.
     stream = next(encaps.generate_frames(dataset.PixelData, number_of_frames=1))
     if dataset.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes:
-        size = (
-            stream.index(b"\xff\x4f\xff\x51") + 8
-        )  # Start of codestream, SIZ (ISO 15444-1, A.5.1).
-        return struct.unpack_from(">II", stream, size)
+        # Start of codestream, SIZ (ISO 15444-1, A.5.1).
+        return struct.unpack_from(">II", stream, stream.index(b"\xff\x4f\xff\x51") + 8)
     position = 2
-    while stream.startswith(
-        b"\xff\xd8"
-    ):  # Up to the start of frame (ISO 10918-1, B.1 and B.2.2; ISO 14495-1 adds F7).
+    # Up to the start of frame (ISO 10918-1, B.1 and B.2.2; ISO 14495-1 adds F7).
+    while stream.startswith(b"\xff\xd8"):
         marker, length, _, height, width = struct.unpack_from(">xBHBHH", stream, position)
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             return width, height
         position += 2 + length
-    return int(dataset.Columns), int(dataset.Rows)  # Run-length coding knows no size of its own.
+    return int(dataset.Columns), int(dataset.Rows)  # Run-length coding stores no size.
 
 
-def _shown(dataset: pydicom.Dataset) -> tuple[np.ndarray, int]:
-    """([height, width] uint8 or uint16, the value that is white)."""
-    stored = dataset.pixel_array
+def _display(dataset: pydicom.Dataset) -> tuple[np.ndarray, int]:
+    """Returns ([height, width] uint8 or uint16, the white level), bone bright."""
+    stored = dataset.pixel_array  # [height, width]
     for tag in ("RescaleSlope", "RescaleIntercept"):
         if dataset.get(tag) is None:
-            dataset.pop(tag, None)  # pydicom's transforms take an empty tag for a number.
+            dataset.pop(tag, None)  # pydicom's transforms treat an empty tag as a number.
     padding = _padding(dataset, stored)
-    pixels, white = (
-        _windowed(dataset, stored)
-        if _has_window(dataset)
-        else _unwindowed(dataset, stored, padding)
-    )
+    if dataset.get("VOILUTSequence") or _has_window(dataset):
+        pixels, white = _apply_window(dataset, stored)
+    else:
+        pixels, white = _apply_without_window(dataset, stored, padding)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         pixels = white - pixels
+    # 8 bits stay 8 bits, as in any other format.
     pixels = np.ascontiguousarray(pixels, np.uint8 if int(dataset.BitsStored) <= 8 else np.uint16)
     pixels[padding] = 0
     return pixels, white
 
 
 def _padding(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray:
-    """Which pixels are filling and no measurement ([height, width] bool; PS3.3 C.7.5.1.1.2)."""
-    if dataset.get("PixelPaddingValue") is None:
+    # Pixels that are filling (PS3.3 C.7.5.1.1.2), unless all are.
+    value = dataset.get("PixelPaddingValue")
+    if value is None:
         return np.zeros(stored.shape, bool)
-    limits = [
-        dataset.PixelPaddingValue,
-        dataset.get("PixelPaddingRangeLimit", dataset.PixelPaddingValue),
-    ]
-    # Wrapped into the pixels' type: writers mix the signed and the unsigned form up.
-    low, high = np.sort(np.array(limits, np.int64).astype(stored.dtype))
-    found = (stored >= low) & (stored <= high)
-    return found if not found.all() else np.zeros(stored.shape, bool)
+    bounds = [value, dataset.get("PixelPaddingRangeLimit", value)]
+    # Wrapped into the pixels' type: writers confuse the signed and the unsigned form.
+    low, high = np.sort(np.array(bounds, np.int64).astype(stored.dtype))
+    padding = (stored >= low) & (stored <= high)  # [height, width]
+    return padding & (not padding.all())
 
 
 def _has_window(dataset: pydicom.Dataset) -> bool:
+    tags = (dataset.get("WindowCenter"), dataset.get("WindowWidth"))
+    # The first of a tag's numbers counts; nan if it has none.
+    center, width = (np.append(np.asarray(tag, np.float64), np.nan)[0] for tag in tags)
+    # PS3.3 C.11.2.1.2: the linear function needs a width of 1 or more.
+    min_width = 1.0 if dataset.get("VOILUTFunction", "LINEAR") == "LINEAR" else 1e-6
+    return bool(np.isfinite(center) and np.isfinite(width) and width >= min_width)
+
+
+def _apply_window(dataset: pydicom.Dataset, stored: np.ndarray) -> tuple[np.ndarray, int]:
+    # The transforms run once over all possible pixel values: exact, and ten times faster.
+    value_range = np.iinfo(stored.dtype)
+    possible = np.arange(value_range.min, value_range.max + 1, dtype=np.int32)
+    values = dicom_pixels.apply_modality_lut(possible, dataset)
     if dataset.get("VOILUTSequence"):
-        return True
-    center, width = (_first(dataset.get(tag)) for tag in ("WindowCenter", "WindowWidth"))
-    least = 1.0 if dataset.get("VOILUTFunction", "LINEAR") == "LINEAR" else 1e-6
-    return bool(np.isfinite(center) and np.isfinite(width) and width >= least)
-
-
-def _first(value: object) -> float:
-    """The first of a tag's numbers; nan if it has none."""
-    return float(np.append(np.ravel(np.asarray(value, np.float64)), np.nan)[0])
-
-
-def _windowed(dataset: pydicom.Dataset, stored: np.ndarray) -> tuple[np.ndarray, int]:
-    # The transforms run once over all values a pixel can have: exact, and ten times faster than over the image.
-    limits = np.iinfo(stored.dtype)
-    values = dicom_pixels.apply_modality_lut(
-        np.arange(limits.min, limits.max + 1, dtype=np.int32), dataset
-    )
-    if dataset.get("VOILUTSequence"):
-        found = dicom_pixels.apply_voi(np.rint(values).astype(np.int32), dataset)
-        share = found / radiograph.white_of(found, int(dataset.VOILUTSequence[0].LUTDescriptor[2]))
+        output = dicom_pixels.apply_voi(np.rint(values).astype(np.int32), dataset)
+        share = output / white_level(output, int(dataset.VOILUTSequence[0].LUTDescriptor[2]))
     else:
-        # What the window makes of values far below and above it is its output range, however pydicom derives that.
+        # Values far below and above the window give its output range, for any pydicom version.
         low, high = dicom_pixels.apply_windowing(np.array([-1e12, 1e12]), dataset)
         share = (dicom_pixels.apply_windowing(values, dataset) - low) / (high - low)
     white = 255 if int(dataset.BitsStored) <= 8 else 65535
     table = np.rint(np.clip(share, 0.0, 1.0) * white).astype(np.int32)
-    return table[stored.astype(np.int32) - limits.min], white
+    return table[stored.astype(np.int32) - value_range.min], white
 
 
-def _unwindowed(
+def _apply_without_window(
     dataset: pydicom.Dataset, stored: np.ndarray, padding: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    values, bits = stored.astype(np.int32), int(dataset.BitsStored)
-    if dataset.get("ModalityLUTSequence"):
+    values = stored.astype(np.int32)
+    bits = int(dataset.BitsStored)
+    modality_table = dataset.get("ModalityLUTSequence")
+    if modality_table:
         values = dicom_pixels.apply_modality_lut(values, dataset).astype(np.int32)
-        bits = int(dataset.ModalityLUTSequence[0].LUTDescriptor[2])
-    values[padding] = values[~padding].min()
+        bits = int(modality_table[0].LUTDescriptor[2])
+    values[padding] = values[~padding].min()  # Padding must not set the range.
     values -= min(0, int(values.min()))
-    white = radiograph.white_of(values, bits)
+    white = white_level(values, bits)
     values = np.minimum(values, white)
-    if float(dataset.get("RescaleSlope", 1)) < 0 and not dataset.get("ModalityLUTSequence"):
+    # A negative slope inverts the picture; a table has its own direction.
+    if float(dataset.get("RescaleSlope", 1)) < 0 and not modality_table:
         values = white - values
     if int(dataset.BitsStored) <= 8:
-        values, white = (values * 255 + white // 2) // white, 255
+        values = (values * 255 + white // 2) // white
+        white = 255
     return values, white

@@ -1,4 +1,7 @@
-"""Downloads a public data set from Kaggle, resuming what was begun."""
+"""Downloads of public data sets from Kaggle, resumed where they stopped.
+
+folder = kaggle.download("owner/name")
+"""
 
 import logging
 import os
@@ -6,15 +9,18 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from trainer import compat
 from trainer.errors import UserError
 
-_SECONDS_TO_ANSWER = 5.0
+_CONNECT_SECONDS = 5.0
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 
 
 def download(handle: str) -> Path:
-    """Downloads a data set (anonymously, or with the user's own credentials) into kagglehub's cache.
+    """Downloads a data set into kagglehub's cache.
 
-    An interrupted download goes on where it stopped.
+    Downloads are anonymous, or use the user's own credentials. An interrupted download continues
+    where it stopped.
 
     Args:
       handle: OWNER/NAME.
@@ -26,54 +32,36 @@ def download(handle: str) -> Path:
       UserError: Kaggle cannot be reached, or refuses.
     """
     _check_reachable(handle)
-    import kagglehub
+    import kagglehub  # Imported lazily: only a download needs it.
     import requests
 
     logging.getLogger("kagglehub").setLevel(logging.WARNING)
     try:
         return Path(kagglehub.dataset_download(handle))
-    except (
-        Exception
-    ) as error:  # kagglehub, requests and zipfile each raise their own; the way out is the same.
-        if not isinstance(
-            error, OSError
-        ):  # Not the network: what came cannot be unpacked, so it must come again.
-            _forget_archives(handle)
-        broke_off = isinstance(error, requests.RequestException) and error.response is None
-        reason = (
-            "the connection broke off"
-            if broke_off
-            else (str(error) or type(error).__name__).splitlines()[0]
-        )
+    except Exception as error:
+        # kagglehub, requests and zipfile each raise their own types; the fix is the same.
+        if not isinstance(error, OSError):
+            # Not the network: the archive is damaged. kagglehub would unpack it again each time.
+            for archive in compat.kagglehub_archives(handle):
+                archive.unlink()
+        if isinstance(error, requests.RequestException) and error.response is None:
+            reason = "the connection broke off"
+        else:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{handle} could not be downloaded from Kaggle ({reason}); run the command again to go "
             "on."
         ) from error
 
 
-def _forget_archives(handle: str) -> None:
-    """Deletes what is downloaded but not unpacked; kagglehub would try to unpack it again for ever."""
-    from kagglehub import cache
-    from kagglehub.handle import parse_dataset_handle
-
-    for path in Path(
-        cache.get_cached_archive_path(parse_dataset_handle(handle).with_version(1))
-    ).parent.glob("*.archive"):
-        path.unlink()
-
-
 def _check_reachable(handle: str) -> None:
-    """Fails in seconds where there is no network; kagglehub itself would try again for minutes."""
-    from kagglesdk.kaggle_env import get_endpoint, get_env
-
-    address = urlsplit(get_endpoint(get_env()))
-    if any(
-        os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
-    ):
-        return  # Behind a proxy a direct connection says nothing.
+    # Fails within seconds without a network; kagglehub itself retries for minutes.
+    if any(os.environ.get(name) for name in _PROXIES):
+        return  # Behind a proxy, a direct connection proves nothing.
+    address = urlsplit(compat.kaggle_endpoint())
+    port = address.port or (443 if address.scheme == "https" else 80)
     try:
-        port = address.port or (443 if address.scheme == "https" else 80)
-        socket.create_connection((address.hostname, port), _SECONDS_TO_ANSWER).close()
+        socket.create_connection((address.hostname, port), _CONNECT_SECONDS).close()
     except OSError as error:
         raise UserError(
             f"{handle} cannot be downloaded: {address.hostname} does not answer "

@@ -1,6 +1,21 @@
-"""Finds, prepares and opens a data set, and says which one it is. Builders are loaded by file path.
+"""Data sets: found by name, prepared where needed, opened.
 
-Loading by path keeps `import datasets` free: pip's package of that name, if there is one, does not get in the way.
+    data = prepared.open_from_config(TrainConfig(dataset="phantom"))
+    data.builder.as_dataset("train")
+
+A folder datasets/NAME with a module NAME_dataset_builder.py is a data set. The module declares:
+
+    Builder         the TFDS builder, with splits train and test. Its features are those of
+                    `trainer.data.shards.describe_file`; its metadata has source_fingerprint,
+                    synthetic and positive_class.
+    builder_config  function: TrainConfig → the configuration of Builder.
+    describe        function: TrainConfig → one sentence; for sets that are drawn.
+    find_source     function: (manual_dir or None, download_dir) → ImageFolder; for sets read from
+                    files. Such a module also has EXPECTED_TREE, a description of the files;
+                    ORIGIN, their source without --manual_dir; SPLITS, split → name of its folder;
+                    CLASSES, in label order; and POSITIVE_CLASS.
+
+Builders are loaded by file path. So `import datasets` stays free for pip's package of that name.
 """
 
 import contextlib
@@ -13,24 +28,31 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from trainer.config import TrainConfig
+from trainer.data.image_folder import ImageFolder
 from trainer.errors import UserError
 
 _FOLDER = Path(__file__).resolve().parents[2] / "datasets"
 
+# The sets behind --dataset=auto.
+_REAL = "covid_xray"
+_SYNTHETIC = "phantom"
+
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
-    """A data set that is ready to be read.
+class PreparedDataset:
+    """A prepared data set.
 
     Attributes:
-      name: covid_xray or phantom.
+      name: the folder's name in datasets/.
       builder: the prepared tfds.core.DatasetBuilder, with splits train and test.
       synthetic: whether its images are drawn.
       class_names: in label order.
-      positive_class: the class that sensitivity speaks of, for sets of two classes.
-      fingerprint: what tells it apart: name, config, version, source_fingerprint, synthetic, images a split.
-      reason: one line: which set this is and why it was chosen.
-      data_dir: where prepared sets are kept, and the ledger of test scorings.
+      positive_class: the class that sensitivity refers to, for sets of two classes.
+      fingerprint: its identity: name, config, version, source_fingerprint, synthetic, images a
+        split.
+      reason: one line: the set and why it was chosen.
+      data_dir: the folder of prepared sets, and of the ledger of test scorings.
     """
 
     name: str
@@ -44,202 +66,207 @@ class Prepared:
 
     @property
     def side(self) -> int:
-        """Of the prepared squares, in pixels."""
+        """Side length of the prepared images, in pixels."""
         return self.builder.info.features["image"].shape[0]
 
 
-def open_dataset(
-    name: str = "auto",
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
-    phantom_train: int = 256,
-    phantom_test: int = 64,
-    config_name: str = "gray500",
-    phantom_shortcut: str = "none",
-) -> Prepared:
-    """Opens a data set, preparing it first where needed.
+def open_from_config(config: TrainConfig) -> PreparedDataset:
+    """Opens the data set of a configuration, preparing it first where needed.
+
+    `auto` is covid_xray where it is prepared, given or downloadable, else phantom.
 
     Args:
-      name: covid_xray; phantom; or auto: covid_xray where it is prepared, given or downloadable, else phantom.
-      data_dir: where prepared sets are kept; default $TFDS_DATA_DIR, else ~/tensorflow_datasets, as TFDS itself has it.
-      manual_dir: a folder or zip with the radiographs.
-      phantom_train, phantom_test: how many synthetic images to draw.
-      config_name: gray500, gray256, gray128 or gray64, by the side of the squares; of covid_xray also original.
-      phantom_shortcut: what is planted into the phantom set, of `planted.SHORTCUTS`.
+      config: its fields dataset, data_dir, manual_dir, prepared_side and phantom_* count.
 
     Raises:
-      UserError: no data, damaged data, a data_dir that cannot be written, or a prepared set made from other files.
+      UserError: no data, damaged data, a data_dir that cannot be written, or a prepared set made
+        from other files.
     """
-    place = Path(
-        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    ).expanduser()
-    if name == "phantom":
-        if manual_dir:
-            raise UserError(
-                "--manual_dir goes with --dataset=covid_xray; the phantom set is drawn."
-            )
-        planted = (
-            "." if phantom_shortcut == "none" else f", with a shortcut planted: {phantom_shortcut}."
-        )
-        return _phantom(
-            place,
-            phantom_train,
-            phantom_test,
-            phantom_shortcut,
-            config_name,
-            f"Data: phantom, SYNTHETIC radiographs, as asked{planted}",
-        )
+    if config.dataset != "auto":
+        return _open(config.dataset, config)
     try:
-        return _covid_xray(place, manual_dir, config_name)
+        return _open(_REAL, config)
     except UserError as error:
-        if name == "covid_xray" or manual_dir:
+        if config.manual_dir:
             raise
-        why = str(error).split(" Download it by hand")[0]
+        # The rest of the message is advice for those who asked for the real set.
+        cause = str(error).split(" Download it by hand")[0]
     reason = (
-        f"Data: phantom, SYNTHETIC radiographs, drawn because no real ones were found ({why}) For "
-        "real ones add --manual_dir=FOLDER_OR_ZIP (see datasets/covid_xray/README.md)."
+        f"Data: {_SYNTHETIC}, SYNTHETIC radiographs, drawn because no real ones were found "
+        f"({cause}) For real ones add --manual_dir=FOLDER_OR_ZIP (see datasets/{_REAL}/README.md)."
     )
     print(f"\n*** SYNTHETIC DATA ***\n{reason}\n", file=sys.stderr, flush=True)
-    return _phantom(place, phantom_train, phantom_test, phantom_shortcut, config_name, reason)
+    return dataclasses.replace(_open(_SYNTHETIC, config), reason=reason)
+
+
+def find_source(config: TrainConfig) -> tuple[ModuleType, ImageFolder]:
+    """Finds the files of --manual_dir, without preparing a set.
+
+    Args:
+      config: its fields dataset, data_dir and manual_dir count.
+
+    Returns:
+      The builder's module, with SPLITS, CLASSES and POSITIVE_CLASS, and the files.
+
+    Raises:
+      UserError: the files are missing or incomplete, or the data set is drawn.
+    """
+    name = _REAL if config.dataset == "auto" else config.dataset
+    module = load_builder_module(name)
+    downloads = data_folder(config.data_dir) / "downloads"
+    return module, module.find_source(_check_manual_dir(name, module, config.manual_dir), downloads)
+
+
+def data_folder(data_dir: str | None) -> Path:
+    """Returns the folder of prepared sets, for a setting of --data_dir.
+
+    Args:
+      data_dir: the setting; None for $TFDS_DATA_DIR, else ~/tensorflow_datasets, as in TFDS itself.
+    """
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 @contextlib.contextmanager
-def reading(builder: Any, split: str) -> Iterator[None]:
-    """Says which set it is where a record read within is damaged or its file gone.
+def convert_read_errors(builder: Any, split: str) -> Iterator[None]:
+    """Converts TensorFlow's read errors into a UserError that names the set.
+
+    Args:
+      builder: the builder whose records are read.
+      split: train or test.
 
     Raises:
-      UserError: so it is; the message says how to prepare the set anew.
+      UserError: a record is damaged or missing; the message says how to prepare the set again.
     """
     try:
         yield
     except Exception as error:
-        if type(error).__name__ not in (
-            "DataLossError",
-            "NotFoundError",
-        ):  # TensorFlow's, which may not be loaded here.
+        # By name: TensorFlow may not be loaded here.
+        if type(error).__name__ not in ("DataLossError", "NotFoundError"):
             raise
-        why = str(error).splitlines()[0].split("}} ")[-1].split(" [")[0]
+        # TensorFlow names the node before the cause, and the operation behind it.
+        cause = str(error).splitlines()[0].split("}} ")[-1].split(" [")[0]
         raise UserError(
-            f"the records of {split} in {builder.data_path} are damaged ({why}); remove that "
+            f"the records of {split} in {builder.data_path} are damaged ({cause}); remove that "
             "folder and give the same command with --manual_dir again: the set is prepared anew, a "
             "run goes on."
         ) from error
 
 
 def load_builder_module(name: str) -> ModuleType:
-    """Loads datasets/NAME/NAME_dataset_builder.py by its path; a second call gives the same module."""
+    """Loads datasets/NAME/NAME_dataset_builder.py by its path, once.
+
+    Raises:
+      UserError: the file is missing.
+    """
     module_name = f"{name}_dataset_builder"
     if module_name in sys.modules:
         return sys.modules[module_name]
     path = _FOLDER / name / f"{module_name}.py"
-    if not path.exists():
-        raise UserError(f"{path} is missing; install from a checkout with 'pip install -e .'.")
     spec = importlib.util.spec_from_file_location(module_name, path)
+    if not path.exists() or spec is None or spec.loader is None:
+        raise UserError(f"{path} is missing; install from a checkout with 'pip install -e .'.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
+    sys.modules[module_name] = module  # Before it runs: dataclasses look their module up there.
     spec.loader.exec_module(module)
     return module
 
 
-def _covid_xray(place: Path, manual_dir: str | None, config_name: str) -> Prepared:
-    module = load_builder_module("covid_xray")
-    builder = _make(module, place, config_name)
-    if manual_dir and not Path(manual_dir).expanduser().exists():
+def _open(name: str, config: TrainConfig) -> PreparedDataset:
+    module = load_builder_module(name)
+    manual_dir = _check_manual_dir(name, module, config.manual_dir)
+    data_dir = data_folder(config.data_dir)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        builder = module.Builder(data_dir=str(data_dir), config=module.builder_config(config))
+    except OSError as error:
+        raise UserError(
+            f"cannot use {data_dir} ({error.strerror or error}); give a --data_dir you can write "
+            "to."
+        ) from error
+    was_prepared = builder.is_prepared()
+    if not was_prepared:
+        _prepare(builder, data_dir, manual_dir)
+    elif manual_dir:
+        source = module.find_source(manual_dir, data_dir / "downloads")
+        if builder.info.metadata["source_fingerprint"] != source.fingerprint:
+            raise UserError(
+                f"{builder.data_path} was prepared from other files than those in {manual_dir}; "
+                "remove it to prepare anew, give another --data_dir, or leave --manual_dir out to "
+                "use what is prepared."
+            )
+    if not hasattr(module, "find_source"):
+        description = module.describe(config)
+    elif was_prepared:
+        description = f"prepared in {builder.data_path}."
+    else:
+        description = f"prepared now from {manual_dir or module.ORIGIN} in {builder.data_path}."
+    return _describe(builder, data_dir, f"Data: {name}, {description}")
+
+
+def _check_manual_dir(name: str, module: ModuleType, manual_dir: str | None) -> Path | None:
+    if not manual_dir:
+        return None
+    if not hasattr(module, "find_source"):
+        raise UserError(f"--manual_dir goes with --dataset={_REAL}; the {name} set is drawn.")
+    path = Path(manual_dir).expanduser()
+    if not path.exists():
         raise UserError(
             f"--manual_dir={manual_dir} does not exist; give the folder or the zip. "
             f"{module.EXPECTED_TREE}"
         )
-    manual = Path(manual_dir).expanduser().resolve() if manual_dir else None
-    if builder.is_prepared():
-        if manual:
-            _check_made_from(builder, module.find_source(manual, place / "downloads"), manual)
-        return _opened(builder, place, f"Data: covid_xray, prepared in {builder.data_path}.")
-    _prepare(builder, place, manual)
-    return _opened(
-        builder,
-        place,
-        f"Data: covid_xray, prepared now from {manual or 'Kaggle'} in {builder.data_path}.",
-    )
+    return path.resolve()
 
 
-def _phantom(
-    place: Path, train: int, test: int, shortcut: str, config_name: str, reason: str
-) -> Prepared:
-    module = load_builder_module("phantom")
-    builder = _make(
-        module,
-        place,
-        module.config_of(train, test, shortcut, int(config_name.removeprefix("gray"))),
-    )
-    if not builder.is_prepared():
-        _prepare(builder, place, None)
-    return _opened(builder, place, reason)
+def _prepare(builder: Any, data_dir: Path, manual_dir: Path | None) -> None:
+    import tensorflow_datasets as tfds  # Imported lazily: slow.
 
-
-def _make(module: ModuleType, place: Path, config: Any) -> Any:
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        return module.Builder(data_dir=str(place), config=config)
-    except OSError as error:
-        raise UserError(
-            f"cannot use {place} ({error.strerror or error}); give a --data_dir you can write to."
-        ) from error
-
-
-def _prepare(builder: Any, place: Path, manual: Path | None) -> None:
-    import tensorflow_datasets as tfds
-
-    settings = tfds.download.DownloadConfig(
-        manual_dir=str(manual) if manual else None, try_download_gcs=False
-    )
     try:
         builder.download_and_prepare(
-            download_dir=str(place / "downloads"), download_config=settings, file_format="tfrecord"
+            download_dir=str(data_dir / "downloads"),
+            # Google Cloud Storage has none of these sets; asking would only need a network.
+            download_config=tfds.download.DownloadConfig(
+                manual_dir=str(manual_dir) if manual_dir else None, try_download_gcs=False
+            ),
+            file_format="tfrecord",
         )
     except Exception as error:
-        if meant := _user_error_in(error):
-            raise UserError(str(meant)) from error
+        user_error = _find_user_error(error)
+        if user_error:
+            raise UserError(str(user_error)) from error
         if isinstance(error, OSError):
             raise UserError(
-                f"cannot prepare the set in {place} ({error.strerror or error}); free space or "
+                f"cannot prepare the set in {data_dir} ({error.strerror or error}); free space or "
                 "give another --data_dir."
             ) from error
         raise
 
 
-def _user_error_in(error: BaseException | None) -> UserError | None:
-    """TFDS wraps what a builder raises; the message for the user is somewhere in the chain."""
+def _find_user_error(error: BaseException | None) -> UserError | None:
+    # TFDS wraps what a builder raises.
     while error is not None and not isinstance(error, UserError):
         error = error.__cause__ or error.__context__
     return error
 
 
-def _check_made_from(builder: Any, found: Any, manual: Path) -> None:
-    if builder.info.metadata["source_fingerprint"] != found.fingerprint:
-        raise UserError(
-            f"{builder.data_path} was prepared from other files than those in {manual}; remove it "
-            "to prepare anew, give another --data_dir, or leave --manual_dir out to use what is "
-            "prepared."
-        )
-
-
-def _opened(builder: Any, place: Path, reason: str) -> Prepared:
+def _describe(builder: Any, data_dir: Path, reason: str) -> PreparedDataset:
     info = builder.info
+    synthetic = bool(info.metadata["synthetic"])
+    # Recorded in each workdir: a run goes on only with an equal fingerprint.
     fingerprint = {
         "name": builder.name,
         "config": builder.builder_config.name,
         "version": str(builder.version),
         "source_fingerprint": info.metadata["source_fingerprint"],
-        "synthetic": bool(info.metadata["synthetic"]),
+        "synthetic": synthetic,
         "images": {name: split.num_examples for name, split in sorted(info.splits.items())},
     }
-    return Prepared(
-        builder.name,
-        builder,
-        bool(info.metadata["synthetic"]),
-        tuple(info.features["label"].names),
-        info.metadata["positive_class"],
-        fingerprint,
-        reason,
-        place,
+    return PreparedDataset(
+        name=builder.name,
+        builder=builder,
+        synthetic=synthetic,
+        class_names=tuple(info.features["label"].names),
+        positive_class=info.metadata["positive_class"],
+        fingerprint=fingerprint,
+        reason=reason,
+        data_dir=data_dir,
     )

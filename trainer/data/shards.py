@@ -1,11 +1,15 @@
-"""Writes radiographs into the records of a set, shard by shard: here, or by Apache Beam on as many machines as it has.
+"""Writing of radiographs into the records of a set: their features, and shard by shard.
 
-A shard is all that is held at a time, so that memory does not grow with the set. TFDS keeps up to a gigabyte to shuffle it;
-here the files are shuffled before they are read. Beam's workers need this package, and the files under the same path.
+    tfds.features.FeaturesDict({"image": …, **shards.describe_file(class_names)})
+    splits = {"train": shards.split_into_shards(entries), …}
+    for filename, example in shards.examples(splits["train"][0], side=500): ...
+
+Records are written here, or by Apache Beam on several machines. Only one shard is in memory at a
+time, so memory does not grow with the set. TFDS keeps up to a gigabyte to shuffle a set; here the
+files are shuffled before they are read. Beam's workers need this package, and the files under the
+same path.
 """
 
-import collections
-import concurrent.futures
 import dataclasses
 import functools
 import hashlib
@@ -14,147 +18,168 @@ import itertools
 import json
 import pickle
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import example_serializer, split_builder, splits, writer
+from tensorflow_datasets.core import example_serializer, splits, writer
 
-from trainer.data import image_folder, radiograph
+from trainer.data import parallel, radiograph
+from trainer.data.image_folder import Entry
 from trainer.errors import UserError
 
-LENGTH = 512  # Files a shard: 80 MB of squares of 500 pixels.
-_READERS = 2
-_AHEAD = 16
+SHARD_LENGTH = 512  # Files per shard: 80 MB of squares of 500 pixels.
 
-Part = Sequence[image_folder.Entry]
+Shard = Sequence[Entry]
 
 
-def parts_of(entries: Part, count: int | None = None, length: int = LENGTH) -> list[Part]:
-    """Deals files out to shards of about one size, in an order that their names decide and nothing else.
+def describe_file(class_names: Sequence[str]) -> dict[str, Any]:
+    """Returns the label, the file's header, the patient and the columns of groups.csv.
 
     Args:
-      entries: of one split, in any order.
-      count: of shards; by default as many as hold `length` files or fewer.
-      length: of a shard.
+      class_names: in label order.
+
+    Returns:
+      name → TFDS feature; `trainer.data.records` reads these names.
     """
+    return {
+        "label": tfds.features.ClassLabel(names=list(class_names)),
+        "filename": tfds.features.Text(),
+        "sha256": tfds.features.Text(),
+        "format": tfds.features.Text(),
+        "width": np.int32,
+        "height": np.int32,
+        "channels": np.int32,
+        "bit_depth": np.int32,
+        "byte_size": np.int64,
+        "group": tfds.features.Text(),
+        "columns": tfds.features.Text(),  # JSON: column → value.
+    }
+
+
+def grey_square(side: int) -> tfds.features.Image:
+    """Returns the feature of a [side, side, 1] uint8 picture, stored as PNG."""
+    return tfds.features.Image(shape=(side, side, 1), dtype=np.uint8, encoding_format="png")
+
+
+def split_into_shards(
+    entries: Sequence[Entry], count: int | None = None, length: int = SHARD_LENGTH
+) -> list[Shard]:
+    """Distributes files over shards of similar size, shuffled by name.
+
+    Args:
+      entries: the files of one split, in any order.
+      count: number of shards; by default the fewest with at most `length` files each.
+      length: maximum files per shard.
+    """
+    # A hash of the name is a shuffle that every machine repeats.
     shuffled = sorted(entries, key=lambda entry: hashlib.sha256(entry.filename.encode()).digest())
     count = min(count or -(-len(shuffled) // length), len(shuffled))
+    # Integer division spreads the remainder, so lengths differ by one at most.
     bounds = [len(shuffled) * number // count for number in range(count + 1)]
     return [shuffled[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-def examples(part: Part, side: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (filename, example as the builder declares it) of each file; squares of a side, or at 0 the files' bytes.
+def examples(shard: Shard, side: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (filename, example in the builder's format) for each file.
+
+    Args:
+      shard: the files.
+      side: side length of the squares, in pixels; 0 for the files' bytes.
 
     Raises:
-      UserError: a file cannot be read; the message says how to leave it out.
+      UserError: a file is unreadable; the message says how to leave it out.
     """
-    encode = functools.partial(_squared, side=side) if side else _untouched
-    with concurrent.futures.ThreadPoolExecutor(_READERS) as readers:
-        for entry, (picture, header) in in_order(readers, encode, part):
-            yield (
-                entry.filename,
-                {
-                    **picture,
-                    **dataclasses.asdict(header),
-                    "label": entry.label,
-                    "filename": entry.filename,
-                    "group": entry.group,
-                    "columns": json.dumps(dict(entry.columns), sort_keys=True),
-                },
-            )
-
-
-def in_order(
-    readers: concurrent.futures.Executor, encode: Callable, entries: Sequence
-) -> Iterator[tuple]:
-    """Encodes a few files ahead (Pillow frees the interpreter while it decodes), and yields (entry, result) in order."""
-    waiting: collections.deque = collections.deque()
-    for entry in itertools.chain(entries, [None] * _AHEAD):
-        if entry is not None:
-            waiting.append((entry, readers.submit(encode, entry)))
-        if waiting and (entry is None or len(waiting) > _AHEAD):
-            done, result = waiting.popleft()
-            yield done, result.result()
+    for entry, example in parallel.map_in_order(functools.partial(_encode, side=side), shard):
+        yield entry.filename, example
 
 
 def write_by_beam(
     builder: tfds.core.ShardBasedBuilder,
-    parts: dict[str, list[Part]],
+    shards_by_split: dict[str, list[Shard]],
     side: int,
     config: tfds.download.DownloadConfig,
 ) -> list[splits.SplitInfo]:
-    """Writes every shard of every split in one pipeline: each is an element of it, whatever their number.
+    """Writes all splits in one Beam pipeline, one element for each shard.
 
-    `ShardBasedBuilder` itself adds two transforms a shard to the graph, runs those of the first split again with the second's
-    (TFDS 4.9.10), and takes no notice of Beam's options where no runner is given in code.
+    `ShardBasedBuilder` itself adds two transforms a shard to the graph, runs those of the first
+    split again with the second's (TFDS 4.9.10), and ignores Beam's options where no runner is given
+    in code.
+
+    Args:
+      builder: the builder that is being prepared.
+      shards_by_split: split → shards.
+      side: side length of the squares, in pixels; 0 for the files' bytes.
+      config: with Beam's runner and options.
+
+    Returns:
+      The information on each split, for `DatasetInfo.set_splits`.
     """
-    import apache_beam as beam  # Takes seconds, and only who asks for it waits.
+    import apache_beam as beam  # Imported lazily: takes seconds.
 
-    serializer = example_serializer.ExampleSerializer(builder.info.features.get_serialized_info())
-    written = writer.ShardWriter(builder.info.features, serializer, builder._example_writer())
-    templates = {split: builder._get_filename_template(split_name=split) for split in parts}
-    paths = {
-        split: [
-            templates[split].sharded_filepath(shard_index=number, num_shards=len(dealt))
-            for number in range(len(dealt))
-        ]
-        for split, dealt in parts.items()
-    }
-    # Packed: Beam's own way with lists of objects takes a minute and 240 MB for 100,000 files.
-    jobs = [
-        zlib.compress(pickle.dumps(job))
-        for split, dealt in parts.items()
-        for job in zip(paths[split], dealt, strict=True)
-    ]
+    info = builder.info
+    serializer = example_serializer.ExampleSerializer(info.features.get_serialized_info())
+    shard_writer = writer.ShardWriter(
+        info.features, serializer, writer.ExampleWriter(file_format=info.file_format)
+    )
 
     def write(job: bytes) -> None:
-        path, part = pickle.loads(zlib.decompress(job))
-        written.write(examples(part, side), path)
+        path, shard = pickle.loads(zlib.decompress(job))
+        shard_writer.write(examples(shard, side), path)
 
+    jobs = []
+    templates = {split: _filename_template(builder, split) for split in shards_by_split}
+    for split, split_shards in shards_by_split.items():
+        paths = templates[split].sharded_filepaths(len(split_shards))
+        # Packed: Beam's own coding of lists of objects takes a minute and 240 MB for 100,000 files.
+        for job in zip(paths, split_shards, strict=True):
+            jobs.append(zlib.compress(pickle.dumps(job)))
+    # Reshuffle spreads the shards over the workers.
     with beam.Pipeline(runner=config.beam_runner, options=config.beam_options) as pipeline:
         _ = pipeline | beam.Create(jobs) | beam.Reshuffle() | beam.Map(write)
     return [
         splits.SplitInfo(
             name=split,
-            shard_lengths=[len(part) for part in dealt],
+            shard_lengths=[len(shard) for shard in split_shards],
             filename_template=templates[split],
-            num_bytes=sum(path.stat().length for path in paths[split]),
+            num_bytes=sum(
+                path.stat().length for path in templates[split].sharded_filepaths(len(split_shards))
+            ),
         )
-        for split, dealt in parts.items()
+        for split, split_shards in shards_by_split.items()
     ]
 
 
-def generators(
-    parts: dict[str, list[Part]], side: int
-) -> dict[str, list[split_builder.ExampleGeneratorFn]]:
-    """What `ShardBasedBuilder` asks for: a function for each shard of each split that yields its examples."""
-    return {
-        split: [functools.partial(examples, part, side) for part in dealt]
-        for split, dealt in parts.items()
-    }
+def _filename_template(builder: tfds.core.DatasetBuilder, split: str) -> Any:
+    return tfds.core.ShardedFileTemplate(
+        split=split,
+        dataset_name=builder.name,
+        data_dir=builder.data_path,
+        filetype_suffix=builder.info.file_format.file_suffix,
+    )
 
 
-def _squared(entry: image_folder.Entry, side: int) -> tuple[dict[str, Any], radiograph.Header]:
-    found = _read(entry)
-    return {
-        "image": io.BytesIO(radiograph.encode(radiograph.standardize(found, side)))
-    }, found.header
-
-
-def _untouched(entry: image_folder.Entry) -> tuple[dict[str, Any], radiograph.Header]:
-    found = _read(entry)
-    if found.header.format == "DICOM":
-        return {"file": radiograph.encode(found.pixels)}, found.header
-    return {"file": entry.path.read_bytes()}, found.header
-
-
-def _read(entry: image_folder.Entry) -> radiograph.Radiograph:
+def _encode(entry: Entry, side: int) -> dict[str, Any]:
     try:
-        return radiograph.read(entry.path, name=str(entry.path))
+        image = radiograph.read(entry.path, name=str(entry.path))
     except radiograph.RadiographError as error:
         raise UserError(
             f"{error} To build without it, add the line {entry.filename} to exclude.txt beside "
             "Train/."
         ) from error
+    if side:
+        picture: Any = io.BytesIO(radiograph.encode(radiograph.standardize(image, side)))
+    elif image.header.format == "DICOM":
+        # As PNG: the tags of a DICOM may name the patient.
+        picture = radiograph.encode(image.pixels)
+    else:
+        picture = entry.path.read_bytes()
+    return {
+        "image" if side else "file": picture,
+        **dataclasses.asdict(image.header),
+        "label": entry.label,
+        "filename": entry.filename,
+        "group": entry.group,
+        "columns": json.dumps(dict(entry.columns), sort_keys=True),
+    }

@@ -1,12 +1,15 @@
-"""Plants a known shortcut into synthetic radiographs: something outside the lungs that gives the class away. A test bench.
+"""Known shortcuts, planted into synthetic radiographs to test the audit.
 
-An audit worth its name must find each of these, and nothing where nothing was planted.
+A shortcut is something outside the lungs that gives the class away. The audit must detect each of
+these, and nothing where none was planted.
+
+    image = shortcuts.plant(image, label=1, shortcut="marker")
 """
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-# What is planted, and the control (trainer/evidence/controls.py) that sees it and least else.
+# Shortcut → the control (trainer/analysis/controls.py) that detects it most directly.
 SHORTCUTS = {
     "none": None,
     "marker": "corners",
@@ -16,51 +19,50 @@ SHORTCUTS = {
 }
 
 _FRAME = 0.02  # Share of the side.
-_CONTRAST, _BRIGHTNESS = 0.65, 45.0
+_CONTRAST = 0.65
+_BRIGHTNESS = 45.0
 
 
 def plant(image: np.ndarray, label: int, shortcut: str) -> np.ndarray:
-    """Adds the shortcut to images of class 1; those of class 0 stay as they are. Every image of class 1 gets it.
+    """Adds the shortcut to an image of class 1; class 0 stays unchanged.
 
     Args:
       image: [side, side] uint8.
       label: 0 or 1.
-      shortcut: none; marker: a letter burnt into the lower left corner; border: a white frame, as scanned films have;
-        contrast: less contrast and more brightness all over; header: nothing in the pixels, see `header_of`.
+      shortcut: none; marker: a letter burnt into the lower left corner; border: a white frame, as
+        on scanned films; contrast: lower contrast and more brightness all over; header: no change
+        of the pixels, see `header_of`.
 
     Returns:
       [side, side] uint8.
     """
     if label == 0 or shortcut in ("none", "header"):
         return image
-    return {"marker": _marked, "border": _framed, "contrast": _flattened}[shortcut](image)
+    side = len(image)
+    canvas = Image.fromarray(image)
+    pen = ImageDraw.Draw(canvas)
+    match shortcut:
+        case "marker":
+            font_size = max(8, round(0.07 * side))
+            pen.text((0.06 * side, 0.87 * side), "E", fill=245, font_size=font_size)
+        case "border":
+            width = max(1, round(_FRAME * side))
+            pen.rectangle((0, 0, side - 1, side - 1), outline=235, width=width)
+        case "contrast":
+            levels = np.rint(_CONTRAST * image.astype(np.float32) + _BRIGHTNESS)
+            return np.clip(levels, 0, 255).astype(np.uint8)
+        case _:
+            raise ValueError(f"no shortcut {shortcut}; choose one of {', '.join(SHORTCUTS)}.")
+    return np.asarray(canvas)
 
 
 def header_of(label: int, shortcut: str, side: int) -> dict[str, int]:
-    """What the file's header is said to be: width, height, channels, bit_depth, byte_size.
+    """Returns the file header recorded for a synthetic image.
 
-    There is no file, so it is the same for all images and tells nothing, unless the shortcut is planted there.
+    No file exists, so the header is the same for all images, unless the shortcut is planted there.
+
+    Returns:
+      width, height, channels, bit_depth and byte_size.
     """
     width = 2 * side if shortcut == "header" and label == 1 else side
     return {"width": width, "height": width, "channels": 1, "bit_depth": 8, "byte_size": side**2}
-
-
-def _marked(image: np.ndarray) -> np.ndarray:
-    drawn, side = Image.fromarray(image), len(image)
-    ImageDraw.Draw(drawn).text(
-        (0.06 * side, 0.87 * side), "E", fill=245, font_size=max(8, round(0.07 * side))
-    )
-    return np.asarray(drawn)
-
-
-def _framed(image: np.ndarray) -> np.ndarray:
-    width = max(1, round(_FRAME * len(image)))
-    framed = np.full_like(image, 235)
-    framed[width:-width, width:-width] = image[width:-width, width:-width]
-    return framed
-
-
-def _flattened(image: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(_CONTRAST * image.astype(np.float32) + _BRIGHTNESS), 0, 255).astype(
-        np.uint8
-    )

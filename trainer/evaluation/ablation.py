@@ -1,108 +1,102 @@
-"""The small network retrained on what should not suffice, and on what should: lungs removed, lungs alone, labels permuted.
+"""A small network retrained without lungs, on lungs alone and on permuted labels.
 
-Part of `python -m trainer.audit --workdir=…`.
+    for row in retrain(audit.dataset):
+        print(row["name"], row["shown"])
+
+Part of `python -m trainer.audit --workdir=…`. A network that scores well without lungs shows that
+the data give the classes away by other means.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
 from tqdm import tqdm
 
+from trainer.analysis import metrics
 from trainer.analysis.predictions import Predictions
-from trainer.config import TrainConfig, resolved
+from trainer.config import TrainConfig
 from trainer.data import lungs
 from trainer.data.records import Records
-from trainer.training import augment, distribution, input_pipeline, layers, models, steps
+from trainer.evaluation.data_audit import AuditedSet
+from trainer.evaluation.description import plain
+from trainer.training import distribution, input_pipeline, layers, models, steps
+from trainer.training.input_pipeline import Examples
 
-SIDE = 128
+# Small, since it is trained four times.
+_SIDE = 128
 _EPOCHS = 13
-_EVALUATION_BATCH = 32
+
+# Name → the network's input, and the score to expect.
+_VARIANTS = {
+    "whole_image": ("the whole image", "what the small network can do"),
+    "lungs_removed": (
+        "everything but the lung fields ({masks} masks)",
+        "chance, if the score comes from the lungs",
+    ),
+    "lungs_only": (
+        "the lung fields alone ({masks} masks)",
+        "as much as the whole image, if the score comes from the lungs",
+    ),
+    "permuted_labels": (
+        "the whole image, with the labels of patients exchanged at random",
+        "chance",
+    ),
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class Retrained:
-    """One retraining.
-
-    Attributes:
-      name: whole_image, lungs_removed, lungs_only or permuted_labels.
-      what: one sentence on what the network saw.
-      expected: one sentence on what it should score.
-      said: what it said of the test split; with permuted labels `said.labels` are permuted too.
-    """
-
-    name: str
-    what: str
-    expected: str
-    said: Predictions
-
-
-def retrain(
-    train: Records, test: Records, class_names: tuple[str, ...], seed: int = 0
-) -> Iterator[Retrained]:
-    """Trains `compact` at 128 pixels four times and yields what each said of test.
+def retrain(dataset: AuditedSet, seed: int = 0) -> list[dict[str, Any]]:
+    """Trains `compact` at 128 pixels four times and scores each on test.
 
     Args:
-      train, test: the splits; where lung masks are known (phantom) they are used, else `lungs.mask` approximates them.
-      class_names: in label order.
+      dataset: the set; `lungs.mask` approximates lung masks that are unknown.
       seed: of weights, order, augmentation and permutation.
+
+    Returns:
+      Rows of audit.json: name; what (the network's input) and expected (the score), in words; shown
+      (the AUC as text), roc_auc and accuracy. With permuted labels those of test are permuted too.
     """
-    config = resolved(
+    config = models.resolve(
         TrainConfig(
             model="compact",
-            image_size=SIDE,
+            image_size=_SIDE,
             epochs=_EPOCHS,
             seed=seed,
-            validation_fraction=0.0,
+            validation_fraction=0.0,  # Nothing is selected: the last weights count.
             strategy="one_device",
         )
     )
-    masks = [
-        part.lung_masks if part.lung_masks is not None else lungs.mask(part.images)
-        for part in (train, test)
-    ]
-    about = "true" if train.lung_masks is not None else "approximate"
-    variants = [
-        (
-            "whole_image",
-            "the whole image",
-            "what the small network can do",
-            lambda images, _: images,
-        ),
-        (
-            "lungs_removed",
-            f"everything but the lung fields ({about} masks)",
-            "chance, if the score comes from the lungs",
-            lungs.without_lungs,
-        ),
-        (
-            "lungs_only",
-            f"the lung fields alone ({about} masks)",
-            "as much as the whole image, if the score comes from the lungs",
-            lungs.only_lungs,
-        ),
-    ]
-    for name, what, expected, change in variants:
-        changed = [
-            change(part.images, mask) for part, mask in zip((train, test), masks, strict=True)
-        ]
-        said = _said(changed, train.labels, test.labels, train, test, class_names, config, name)
-        yield Retrained(name, what, expected, said)
-    labels = [permuted(part.labels, part.groups, seed) for part in (train, test)]
-    said = _said(
-        [train.images, test.images], *labels, train, test, class_names, config, "permuted_labels"
-    )
-    yield Retrained(
-        "permuted_labels",
-        "the whole image, with the labels of patients exchanged at random",
-        "chance",
-        said,
-    )
+    splits = dataset.merged()  # So that permuted labels are equal within copies.
+    masks = "true" if splits["train"].lung_masks is not None else "approximate"
+    rows = []
+    for name, (what, expected) in _VARIANTS.items():
+        # One variant at a time: each takes as much memory as the data set.
+        train = _variant(name, splits["train"], seed)
+        test = _variant(name, splits["test"], seed)
+        predictions = Predictions(
+            test.filenames,
+            test.groups,
+            test.labels,
+            _fit_and_predict(train, test.images, len(dataset.class_names), config, name),
+            dataset.class_names,
+            dataset.positive_class,
+        )
+        scores = metrics.scores(predictions)
+        row = {
+            "name": name,
+            "what": what.format(masks=masks),
+            "expected": expected,
+            "shown": str(scores["roc_auc"]),  # As the screen and the report print it.
+            "roc_auc": plain(scores["roc_auc"]),
+            "accuracy": plain(scores["accuracy"]),
+        }
+        rows.append(row)
+    return rows
 
 
-def permuted(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
-    """Labels exchanged at random between whole groups, so that images of one patient keep a common one.
+def permute_labels(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """Exchanges labels at random between whole groups.
 
     Args:
       labels: [n] int.
@@ -112,55 +106,58 @@ def permuted(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
     Returns:
       [n] int; each group gets the first label of some group.
     """
+    # [groups] int, the first image of each; [n] int, the group of each image.
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)
     rng = np.random.Generator(np.random.Philox(key=seed))
     return labels[first][rng.permutation(len(first))][member]
 
 
-def _said(
-    images: list[np.ndarray],
-    train_labels: np.ndarray,
-    test_labels: np.ndarray,
-    train: Records,
-    test: Records,
-    class_names: tuple[str, ...],
-    config: TrainConfig,
-    name: str,
-) -> Predictions:
-    squares = [layers.resample_images(part, config.image_size) for part in images]
-    examples = input_pipeline.Examples(squares[0], train_labels, train.groups, train.filenames)
-    probabilities = fit(examples, len(class_names), config, name)(squares[1])
-    return Predictions(test.filenames, test.groups, test_labels, probabilities, class_names)
+def _variant(name: str, records: Records, seed: int) -> Records:
+    """Returns a split with the images or labels of one variant."""
+    if name == "whole_image":
+        return records
+    if name == "permuted_labels":
+        labels = permute_labels(records.labels, records.groups, seed)
+        return dataclasses.replace(records, labels=labels)
+    masks = records.lung_masks  # [n, side, side] bool
+    if masks is None:
+        masks = lungs.mask(records.images)
+    change = lungs.without_lungs if name == "lungs_removed" else lungs.only_lungs
+    return dataclasses.replace(records, images=change(records.images, masks))
 
 
-def fit(train: input_pipeline.Examples, classes: int, config: TrainConfig, name: str):
-    """Trains a network in memory, keeping its last weights.
+def _fit_and_predict(
+    train: Records, test_images: np.ndarray, classes: int, config: TrainConfig, name: str
+) -> np.ndarray:
+    """Trains a network in memory, keeping its last weights, and predicts other images.
 
     Args:
-      train: the images, [n, image_size, image_size, 1] uint8.
-      classes: how many.
+      train: the training split.
+      test_images: [n, side, side, 1] uint8.
+      classes: number of classes.
       config: resolved.
       name: beside the progress bar.
 
     Returns:
-      images [n, side, side, 1] uint8 → probabilities [n, classes] float64.
+      [n, classes] float64.
     """
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(config.seed)
-    strategy = distribution.make_strategy(config)  # Never multi_worker: audits run in one process.
-    total = input_pipeline.number_of_steps(len(train), config.epochs, config.batch_size)
-    rate = steps.make_rate(config, total, len(train) / config.batch_size)
-    with strategy.scope():
-        model = models.build(config, classes)
-        optimizer = steps.make_optimizer(config, rate)
-        optimizer.build(model.trainable_variables)
-    step = steps.make_train_step(
-        model, optimizer, strategy, config, steps.class_weights(train.labels, classes, False)
+    keras.utils.clear_session()  # The graph of the variant before would stay in memory.
+    strategy = distribution.make_strategy(config)
+    images = layers.resample_images(train.images, _SIDE)  # [n, 128, 128, 1] uint8
+    examples = Examples(images, train.labels, train.groups, train.filenames)
+    total_steps = input_pipeline.number_of_steps(len(examples), config.epochs, config.batch_size)
+    state = steps.create_train_state(
+        config,
+        strategy,
+        classes,
+        total_steps,
+        steps_per_epoch=len(examples) / config.batch_size,
+        labels=examples.labels,
     )
-    batches = input_pipeline.training_batches(
-        train, augment.Limits.from_config(config), config.batch_size, config.seed
+    workers = distribution.Workers(strategy)  # One process, however the run was trained.
+    batches = distribution.distribute(
+        workers, input_pipeline.training_batches(examples, config), config.batch_size
     )
-    dealt = distribution.deal(distribution.Workers(strategy), batches, config.batch_size)
-    for _ in tqdm(range(total), name, unit="step", delay=2, leave=False, disable=None):
-        step(next(dealt))
-    return steps.make_predict(model, strategy, _EVALUATION_BATCH)
+    for _ in tqdm(range(total_steps), name, unit="step", delay=2, leave=False, disable=None):
+        state.train_step(next(batches))
+    return state.predict(layers.resample_images(test_images, _SIDE))

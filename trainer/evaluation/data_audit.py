@@ -1,6 +1,9 @@
-"""The audit of a data set: what is in it, what is in it twice, and what scores without seeing a lung.
+"""The audit of a data set: its content, its near-duplicates and its controls.
 
-Part of `python -m trainer.audit`; its quick part runs at the end of `trainer.main`.
+    audit = audit_dataset(AuditedSet(splits, class_names, positive_class, near_duplicates))
+    write(folder, audit)
+
+A control is a classifier that sees no lung; `trainer.analysis.controls` trains them.
 """
 
 import csv
@@ -10,26 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from trainer import workdir
-from trainer.analysis import controls, duplicates, figures
+from trainer.analysis import controls, diagrams, figures
 from trainer.analysis.controls import Control
+from trainer.analysis.duplicates import NearDuplicates
 from trainer.data.records import Records
 from trainer.evaluation import inventory
-from trainer.evaluation.near_duplicates import Copies
+from trainer.evaluation.description import plain
+from trainer.workdir import write_json
 
-_CONTROLS = (
-    "control",
-    "kind",
-    "accuracy",
-    "accuracy_low",
-    "accuracy_high",
-    "roc_auc",
-    "roc_auc_low",
-    "roc_auc_high",
-    "n",
-    "groups",
-)
-_PAIRS = (
+_SCORED_SPLITS = ("train", "test")  # Further splits are folders searched for copies.
+_PAIR_COLUMNS = (
     "first",
     "second",
     "inliers",
@@ -42,87 +35,227 @@ _PAIRS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Audit:
-    """What an audit found.
+class AuditedSet:
+    """A data set as an audit sees it.
 
     Attributes:
-      facts: plain values, as audit.json holds them: inventory, near_duplicates, controls, shortcuts, lines.
-      controls: the controls, with what each said of the test images.
-    """
-
-    facts: dict[str, Any]
-    controls: list[Control]
-
-    def __str__(self) -> str:
-        return "\n".join(self.facts["lines"])
-
-
-def audit(
-    parts: dict[str, Records],
-    class_names: tuple[str, ...],
-    positive_class: str | None,
-    copies: Copies,
-    synthetic: bool,
-    unreadable: tuple[str, ...] = (),
-    seed: int = 0,
-) -> Audit:
-    """Audits the splits `train` and `test` (further ones are only searched for copies).
-
-    Args:
-      parts: split → records, with the groups as the data set has them; copies are joined here.
+      splits: split name → records, with the groups of the data set; `train` and `test` are scored,
+        further ones are only searched for near-duplicates.
       class_names: in label order.
       positive_class: the class that sensitivity speaks of; None with more than two.
-      copies: the near-duplicates found.
+      near_duplicates: of all splits.
       synthetic: whether the images are drawn.
-      unreadable: one line for each file that could not be read.
+      unreadable: one line for each unreadable file.
+    """
+
+    splits: dict[str, Records]
+    class_names: tuple[str, ...]
+    positive_class: str | None
+    near_duplicates: NearDuplicates
+    synthetic: bool = False
+    unreadable: tuple[str, ...] = ()
+
+    def merged(self) -> dict[str, Records]:
+        """Returns train and test with near-duplicates merged into one group."""
+        # Intervals over groups would be too narrow if copies counted as independent.
+        return {
+            name: self.near_duplicates.merge_records(self.splits[name]) for name in _SCORED_SPLITS
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """The results of an audit.
+
+    Attributes:
+      dataset: the audited set.
+      controls: the controls, with their predictions on test.
+      facts: the content of audit.json: inventory, near_duplicates, controls, shortcuts, lines.
+    """
+
+    dataset: AuditedSet
+    controls: list[Control]
+    facts: dict[str, Any]
+
+
+def audit_dataset(dataset: AuditedSet, seed: int = 0) -> Audit:
+    """Counts a data set, lists its near-duplicates and trains the controls.
+
+    Args:
+      dataset: the set.
       seed: of the controls.
     """
-    scored = {name: copies.joined(parts[name]) for name in ("train", "test")}
-    counted = inventory.take(scored, class_names, unreadable)
-    found = controls.run(scored["train"], scored["test"], class_names, positive_class, seed)
-    shortcuts = controls.shortcuts_found(found)
-    near = near_duplicates(parts, copies)
-    lines = ["SYNTHETIC DATA: drawn, not radiographs of people."] if synthetic else []
-    lines += inventory.lines(counted) + near["lines"] + control_lines(found, shortcuts)
-    return Audit(
-        {
-            "inventory": counted,
-            "near_duplicates": near,
-            "controls": [described(control) for control in found],
-            "shortcuts": shortcuts,
-            "synthetic": synthetic,
-            "lines": lines,
-        },
-        found,
+    splits = dataset.merged()  # Controls are scored like the model, over merged groups.
+    counts = inventory.count_images(splits, dataset.class_names, dataset.unreadable)
+    trained = controls.run(
+        splits["train"], splits["test"], dataset.class_names, dataset.positive_class, seed
     )
+    shortcuts = controls.detected_shortcuts(trained)
+    near_duplicates = describe_near_duplicates(dataset)
+    lines = ["SYNTHETIC DATA: drawn, not radiographs of people."] if dataset.synthetic else []
+    lines += inventory.lines(counts)
+    lines += near_duplicates["lines"]
+    lines += _control_lines(trained, shortcuts)
+    facts = {
+        "inventory": counts,
+        "near_duplicates": near_duplicates,
+        "controls": [
+            {
+                "name": control.name,
+                "kind": control.kind,
+                "what": control.what,
+                "accuracy": plain(control.accuracy),
+                "roc_auc": plain(control.roc_auc),
+            }
+            for control in trained
+        ],
+        "shortcuts": shortcuts,
+        "synthetic": dataset.synthetic,
+        "lines": lines,
+    }
+    return Audit(dataset, trained, facts)
 
 
-def described(control: Control) -> dict[str, Any]:
-    """A control as it stands in audit.json."""
+def describe_near_duplicates(dataset: AuditedSet) -> dict[str, Any]:
+    """Counts the pairs of near-duplicates by split, group and class."""
+    rows = pair_rows(dataset)
+    train = dataset.splits["train"]
+    test = dataset.splits["test"]
+    across = sum({row["first_split"], row["second_split"]} == set(_SCORED_SPLITS) for row in rows)
+    # Images, not pairs: one test image may copy several of train.
+    copied = int(dataset.near_duplicates.across(test.filenames, train.filenames).sum())
+    # By the groups of the data set: a patient in both splits needs no copied film.
+    shared = len(np.intersect1d(train.groups, test.groups))
+    # Without a pair, the message: none were found, or none were searched.
+    line = dataset.near_duplicates.message
+    if rows:
+        # Empty, and so neither 0 nor 1, for pairs with a further folder.
+        between_groups = sum(row["same_group"] == 0 for row in rows)
+        between_classes = sum(row["same_label"] == 0 for row in rows)
+        elsewhere = sum(row["same_label"] == "" for row in rows)
+        line = (
+            f"{len(rows)} pairs of near-duplicates: {across} across train and test, "
+            f"{between_groups} between groups (patients) that groups.csv tells apart, "
+            f"{between_classes} between classes"
+        )
+        if elsewhere:
+            line += f", {elsewhere} with the folders searched besides"
+    # Pairs within a split make no score too good; these do.
+    warning = None
+    if copied or shared:
+        warning = (
+            f"WARNING: {copied} of {len(test)} test images copy a training image, and {shared} "
+            "groups (patients) stand in both train and test: the test score is too good by what "
+            "was learnt by heart."
+        )
     return {
-        "name": control.name,
-        "kind": control.kind,
-        "what": control.what,
-        "accuracy": control.accuracy.to_dict(),
-        "roc_auc": control.roc_auc.to_dict(),
+        "searched": dataset.near_duplicates.searched,
+        "pairs": len(rows),
+        "across": across,
+        "test_images_copied_from_train": copied,
+        "groups_in_both": shared,
+        "warning": warning,
+        "lines": [line, warning] if warning else [line],
     }
 
 
-def control_lines(found: list[Control], shortcuts: list[str]) -> list[str]:
-    """One line a control for the screen, and one that names the shortcuts."""
+def pair_rows(dataset: AuditedSet) -> list[dict[str, Any]]:
+    """Returns the pairs as rows of near_duplicates.csv.
+
+    `same_group` compares the groups before near-duplicates merged them. It and `same_label` are
+    empty for pairs with another folder, whose patients and classes are unknown.
+    """
+    # Filename → its split and position, since pairs name their images only.
+    location = {
+        name: (split, index)
+        for split, records in dataset.splits.items()
+        for index, name in enumerate(records.filenames)
+    }
+    rows = []
+    for pair in dataset.near_duplicates.pairs:
+        first_split, first_index = location[pair.first]
+        second_split, second_index = location[pair.second]
+        first = dataset.splits[first_split]
+        second = dataset.splits[second_split]
+        row = {
+            "first": pair.first,
+            "second": pair.second,
+            "inliers": pair.inliers,
+            "mirrored": int(pair.mirrored),
+            "first_split": first_split,
+            "second_split": second_split,
+            "same_group": "",
+            "same_label": "",
+        }
+        # As numbers, so that the CSV reads the same in every program.
+        if {first_split, second_split} <= set(_SCORED_SPLITS):
+            row["same_group"] = int(first.groups[first_index] == second.groups[second_index])
+            row["same_label"] = int(first.labels[first_index] == second.labels[second_index])
+        rows.append(row)
+    return rows
+
+
+def write(folder: Path, audit: Audit, model_auc: dict[str, Any] | None = None) -> None:
+    """Writes audit.json, near_duplicates.csv, controls.csv and their figures into a folder.
+
+    Args:
+      folder: created if missing; files of an earlier audit are replaced.
+      audit: the results.
+      model_auc: ROC AUC of a trained model (an estimate as a dict), drawn beside the controls.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_csv(folder / "near_duplicates.csv", _PAIR_COLUMNS, pair_rows(audit.dataset))
+    rows = [
+        {
+            "control": control.name,
+            "kind": control.kind,
+            "accuracy": control.accuracy.value,
+            "accuracy_low": control.accuracy.low,
+            "accuracy_high": control.accuracy.high,
+            "roc_auc": control.roc_auc.value,
+            "roc_auc_low": control.roc_auc.low,
+            "roc_auc_high": control.roc_auc.high,
+            "n": control.accuracy.n,
+            "groups": control.accuracy.groups,
+        }
+        for control in audit.controls
+    ]
+    _write_csv(folder / "controls.csv", tuple(rows[0]), rows)
+    synthetic = " (synthetic data)" if audit.dataset.synthetic else ""
+    diagrams.controls(
+        audit.facts["controls"],
+        model_auc,
+        folder / "controls.png",
+        f"Controls that see no lung{synthetic}",
+    )
+    pairs = audit.dataset.near_duplicates.pairs
+    if pairs:  # A figure without a picture cannot be drawn.
+        splits = audit.dataset.splits.values()
+        figures.near_duplicates(
+            np.concatenate([records.images for records in splits]),
+            np.concatenate([records.filenames for records in splits]),
+            pairs,
+            folder / "near_duplicates.png",
+            f"{len(pairs)} pairs of near-duplicates",
+        )
+    write_json(folder / "audit.json", audit.facts)  # Last: it marks the folder as an audit.
+
+
+def _control_lines(trained: list[Control], shortcuts: list[str]) -> list[str]:
+    """Returns one line a control, and one that names the shortcuts."""
     lines = [
         f"{control.kind.replace('_', ' ')} control, {control.name}: ROC AUC {control.roc_auc}  "
         f"accuracy {control.accuracy}"
-        for control in found
+        for control in trained
     ]
-    what = {control.name: control.what for control in found}
+    # Controls of weak sight see lungs, so they prove no shortcut.
+    no_lung = [control for control in trained if control.kind == "no_lung"]
     if shortcuts:
-        lines.append(
-            "SHORTCUTS: the classes can be told apart without seeing a lung, by "
-            + "; ".join(what[name] for name in shortcuts)
-            + "."
-        )
-    elif any(control.roc_auc.value is None for control in found if control.kind == "no_lung"):
+        what = {control.name: control.what for control in trained}
+        seen = "; ".join(what[name] for name in shortcuts)
+        lines.append(f"SHORTCUTS: the classes can be told apart without seeing a lung, by {seen}.")
+    # A missing number is no proof of absence.
+    elif any(control.roc_auc.value is None for control in no_lung):
         lines.append(
             "Whether there is a shortcut cannot be said: a control without lungs could not be "
             "scored."
@@ -132,134 +265,8 @@ def control_lines(found: list[Control], shortcuts: list[str]) -> list[str]:
     return lines
 
 
-def near_duplicates(parts: dict[str, Records], copies: Copies) -> dict[str, Any]:
-    """The pairs of near-duplicates counted by where they lie, as JSON, with lines for the screen and a warning if need be."""
-    rows = pair_rows(parts, copies)
-    across = [row for row in rows if {row["first_split"], row["second_split"]} == {"train", "test"}]
-    train, test = parts["train"], parts["test"]
-    copied = int(copies.across(test.filenames, train.filenames).sum())
-    shared = len(np.intersect1d(np.unique(train.groups), np.unique(test.groups)))
-    elsewhere = sum(row["same_label"] == "" for row in rows)
-    lines = (
-        [copies.remark]
-        if not rows
-        else [
-            f"{len(rows)} pairs of near-duplicates: {len(across)} across train and test, "
-            f"{sum(row['same_group'] == 0 for row in rows)} between groups (patients) that "
-            f"groups.csv tells apart, {sum(row['same_label'] == 0 for row in rows)} between classes"
-            + (f", {elsewhere} with the folders searched besides" if elsewhere else "")
-        ]
-    )
-    warning = None
-    if copied or shared:
-        warning = (
-            f"WARNING: {copied} of {len(test)} test images copy a training image, and {shared} "
-            "groups (patients) stand in both train and test: the test score is too good by what "
-            "was learnt by heart."
-        )
-        lines.append(warning)
-    return {
-        "searched": copies.searched,
-        "pairs": len(rows),
-        "across": len(across),
-        "test_images_copied_from_train": copied,
-        "groups_in_both": shared,
-        "warning": warning,
-        "lines": lines,
-    }
-
-
-def pair_rows(parts: dict[str, Records], copies: Copies) -> list[dict[str, Any]]:
-    """The pairs as rows of near_duplicates.csv; same_group compares the groups before copies joined them."""
-    place = {
-        name: (split, index)
-        for split, part in parts.items()
-        for index, name in enumerate(part.filenames)
-    }
-    rows = []
-    for pair in copies.pairs:
-        (first_split, first), (second_split, second) = place[pair.first], place[pair.second]
-        ours, theirs = parts[first_split], parts[second_split]
-        known = not {first_split, second_split} - {
-            "train",
-            "test",
-        }  # Of other folders neither patients nor classes are known.
-        rows.append(
-            {
-                "first": pair.first,
-                "second": pair.second,
-                "inliers": pair.inliers,
-                "mirrored": int(pair.mirrored),
-                "first_split": first_split,
-                "second_split": second_split,
-                "same_group": int(ours.groups[first] == theirs.groups[second]) if known else "",
-                "same_label": int(ours.labels[first] == theirs.labels[second]) if known else "",
-            }
-        )
-    return rows
-
-
-def write(
-    folder: Path,
-    found: Audit,
-    parts: dict[str, Records],
-    copies: Copies,
-    model: dict[str, Any] | None = None,
-) -> None:
-    """Writes audit.json, near_duplicates.csv and .png, controls.csv and .png into a folder.
-
-    Args:
-      folder: made if need be; files of an earlier audit are replaced.
-      found, parts, copies: of the audit; `parts` with the groups as the data set has them.
-      model: ROC AUC of a trained model (an estimate as a dict), drawn beside the controls.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = pair_rows(parts, copies)
-    _write_csv(folder / "near_duplicates.csv", _PAIRS, [list(row.values()) for row in rows])
-    _write_csv(
-        folder / "controls.csv",
-        _CONTROLS,
-        [
-            [
-                control.name,
-                control.kind,
-                *(
-                    getattr(estimate, bound)
-                    for estimate in (control.accuracy, control.roc_auc)
-                    for bound in ("value", "low", "high")
-                ),
-                control.accuracy.n,
-                control.accuracy.groups,
-            ]
-            for control in found.controls
-        ],
-    )
-    figures.controls(
-        [described(control) for control in found.controls],
-        model,
-        folder / "controls.png",
-        "What is told without a lung" + (" (synthetic data)" if found.facts["synthetic"] else ""),
-    )
-    if rows:
-        names = np.concatenate([part.filenames for part in parts.values()])
-        images = np.concatenate([part.images for part in parts.values()])
-        place = {name: index for index, name in enumerate(names)}
-        pairs = [
-            duplicates.Pair(place[pair.first], place[pair.second], pair.inliers, pair.mirrored)
-            for pair in copies.pairs
-        ]
-        duplicates.contact_sheet(
-            images,
-            names,
-            pairs,
-            folder / "near_duplicates.png",
-            f"{len(pairs)} pairs of near-duplicates",
-        )
-    workdir.write_json(folder / "audit.json", found.facts)
-
-
-def _write_csv(path: Path, header: tuple[str, ...], rows: list[list[Any]]) -> None:
+def _write_csv(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
         writer.writerows(rows)

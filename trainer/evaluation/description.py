@@ -1,4 +1,7 @@
-"""Everything a report says of one split: from predictions to plain values, with the sentences that explain them."""
+"""The content of evaluation.json: scores of one split with the sentences that explain them.
+
+content = describe(predictions, model_facts, columns, folder, title)
+"""
 
 import dataclasses
 from pathlib import Path
@@ -6,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer.analysis import calibration, intervals, metrics, refusal, subgroups, thresholds
+from trainer.analysis import calibration, diagrams, intervals, metrics, subgroups, thresholds
 from trainer.analysis.intervals import Estimate
 from trainer.analysis.predictions import Predictions
 from trainer.analysis.refusal import Refusal
@@ -19,155 +22,155 @@ _THRESHOLD_NAMES = {
 
 
 def describe(
-    said: Predictions,
-    features: np.ndarray,
-    images: np.ndarray,
-    columns: dict[str, np.ndarray],
+    predictions: Predictions,
     facts: dict[str, Any],
-    refusing: Refusal | None,
+    columns: dict[str, np.ndarray],
     folder: Path,
     title: str,
 ) -> dict[str, Any]:
-    """Scores a split in every way, draws its reliability and risk–coverage figures, and returns what evaluation.json holds.
+    """Computes every score of a split and draws its reliability diagram.
 
     Args:
-      said: calibrated predictions.
-      features: [n, channels] float, what the network made of the images.
-      images: [n, side, side, 1] uint8.
+      predictions: calibrated.
+      facts: model.json: temperature, calibration, thresholds.
       columns: name → [n] str, further columns of groups.csv.
-      facts: model.json: positive_class, temperature, calibration, thresholds.
-      refusing: what the model refuses; None where that was not fitted.
-      folder: where the figures go.
-      title: what they are of.
+      folder: for the figure.
+      title: of the figure.
     """
-    positive_class, names = facts["positive_class"], said.class_names
-    arguments = said.labels, said.probabilities, said.groups, names, positive_class
-    found: dict[str, Any] = {
-        "n": len(said),
-        "groups": len(np.unique(said.groups)),
-        "scores": plain(metrics.all_scores(*arguments)),
+    content: dict[str, Any] = {
+        "n": len(predictions),
+        "groups": len(np.unique(predictions.groups)),
+        "scores": plain(metrics.scores(predictions, detailed=True)),
     }
-    found |= _calibration(said, facts, folder, title)
-    if positive_class is not None and len(names) == 2:
-        index = names.index(positive_class)
-        found |= _operating_points(
-            said.labels == index, said.probabilities[:, index], said.groups, facts["thresholds"]
-        )
-    found["subgroups"] = {
+    content |= _describe_calibration(predictions, facts, folder, title)
+    # Sensitivity, thresholds and prevalence speak of one positive class among two.
+    if predictions.positive_class is not None and len(predictions.class_names) == 2:
+        content |= _describe_operating_points(predictions, facts["thresholds"])
+    # Columns of groups.csv: sex, scanner, hospital, …
+    content["subgroups"] = {
         column: [{"value": value, **plain(row)} for value, row in rows.items()]
-        for column, rows in subgroups.by_columns(columns, *arguments).items()
+        for column, rows in subgroups.by_columns(columns, predictions).items()
     }
-    return found | _refusal(said, features, images, refusing, folder, title)
+    return content
+
+
+def describe_refusal(
+    predictions: Predictions,
+    images: np.ndarray,
+    features: np.ndarray,
+    refusal: Refusal | None,
+    folder: Path,
+    title: str,
+) -> dict[str, Any]:
+    """Measures the share of refused images and draws the risk–coverage curve.
+
+    Args:
+      predictions: calibrated.
+      images: [n, side, side, 1] uint8.
+      features: [n, channels] float, of the network.
+      refusal: as fitted; None without one.
+      folder: for the figure.
+      title: of the figure.
+    """
+    if refusal is None or not len(predictions):
+        return {"refusal_lines": []}
+    diagrams.risk_coverage(
+        predictions.confidence,
+        predictions.correct,
+        predictions.groups,
+        folder / "risk_coverage.png",
+        f"Risk and coverage: {title}",
+    )
+    # Too few radiographs to fit one: the reason takes its place.
+    if refusal.why:
+        return {"refusal_lines": [f"Nothing is refused: {refusal.why}."]}
+    refused = refusal.score(features, images) > 1.0  # [n] bool; 1 is the threshold.
+    share = intervals.proportion(refused, predictions.groups)
+    line = (
+        "A picture is refused when it is unlike the training radiographs, by the network's "
+        "features or by its edges; the threshold was set so that 2 % of radiographs like those of "
+        f"training are refused. Of these images {share} are."
+    )
+    return {"refused": plain(share), "refusal_lines": [line]}
 
 
 def plain(values: Any) -> Any:
-    """The same with estimates as dicts, ready for JSON."""
+    """Converts estimates and dataclasses to dicts, ready for JSON."""
+    # First: an estimate is a dataclass, too, and leaves out an empty reason.
     if isinstance(values, Estimate):
         return values.to_dict()
-    if dataclasses.is_dataclass(values) and not isinstance(values, type):
-        return {
-            field.name: plain(getattr(values, field.name)) for field in dataclasses.fields(values)
-        }
+    if dataclasses.is_dataclass(values):
+        # Not `asdict`, which would turn estimates within into dicts by itself.
+        values = {field.name: getattr(values, field.name) for field in dataclasses.fields(values)}
     if isinstance(values, dict):
         return {key: plain(value) for key, value in values.items()}
     return [plain(value) for value in values] if isinstance(values, list | tuple) else values
 
 
-def _operating_points(
-    positive: np.ndarray, score: np.ndarray, groups: np.ndarray, chosen: dict[str, dict]
-) -> dict[str, Any]:
-    values = thresholds.predictive_values(positive, score, groups)
-    applied = thresholds.apply(chosen, positive, score, groups)
-    rows = [
-        {
+def _describe_operating_points(predictions: Predictions, chosen: dict[str, dict]) -> dict[str, Any]:
+    """Applies the chosen thresholds, and computes predictive values by prevalence."""
+    positive = predictions.positive
+    score = predictions.positive_probabilities
+    # For several prevalences: that of this split is no clinic's.
+    predictive = thresholds.predictive_values(positive, score, predictions.groups)
+    applied = thresholds.apply(chosen, positive, score, predictions.groups)
+    rows = []
+    for name, threshold in chosen.items():
+        value = threshold["threshold"]  # None where the held-out images gave none.
+        reason = f" ({threshold['why']})" if threshold["why"] else ""
+        row = {
             "name": _THRESHOLD_NAMES[name],
-            "threshold": "none" if row["threshold"] is None else f"{row['threshold']:.3f}",
-            "chosen_on": row["chosen_on"] + (f" ({row['why']})" if row["why"] else ""),
-            **applied[name],
+            "threshold": "none" if value is None else f"{value:.3f}",
+            "chosen_on": threshold["chosen_on"] + reason,
         }
-        for name, row in chosen.items()
+        rows.append(row | plain(applied[name]))
+    prevalence = [
+        {"prevalence": f"{float(share):.0%}", **plain(row)} for share, row in predictive.items()
     ]
-    return {
-        "prevalence": [
-            {"prevalence": f"{float(share):.0%}", **plain(row)} for share, row in values.items()
-        ],
-        "thresholds": plain(rows),
-    }
+    return {"prevalence": prevalence, "thresholds": rows}
 
 
-def _calibration(
-    said: Predictions, facts: dict[str, Any], folder: Path, title: str
+def _describe_calibration(
+    predictions: Predictions, facts: dict[str, Any], folder: Path, title: str
 ) -> dict[str, Any]:
-    temperature, names, positive = facts["temperature"], said.class_names, facts["positive_class"]
-    raw = calibration.apply(said.probabilities, 1.0 / temperature)
-    shown = {"as trained": raw} | (
-        {f"at temperature {temperature:.2f}": said.probabilities} if temperature != 1.0 else {}
-    )
-    errors, diagrams = {}, {}
-    for caption, probabilities in shown.items():
-        arguments = said.labels, probabilities, said.groups, names, positive
-        errors[caption] = calibration.errors(*arguments)
-        diagrams[caption] = (
-            calibration.stated(probabilities, names, positive),
-            calibration.reliability(*arguments),
-        )
-    if len(said):
-        calibration.draw_reliability(diagrams, folder / "reliability.png", f"Reliability: {title}")
-    fitted = facts.get("calibration")
-    lines = [
-        f"Expected calibration error {caption}: {error['ece']}; were the probabilities right it "
-        f"would read {error['ece_if_calibrated']}."
-        for caption, error in errors.items()
-    ]
-    if fitted is None:
-        lines.insert(
-            0, "Not calibrated: there were no held-out predictions to fit a temperature to."
-        )
-    else:
-        lines.insert(
-            0,
-            f"Temperature {temperature:.3f}, fitted to held-out predictions"
-            + (
-                f"; their log-loss fell by {fitted['gain']['value']:.4f} "
-                f"[{fitted['gain']['low']:.4f}, {fitted['gain']['high']:.4f}] when each was scored "
-                "with the temperature of the others."
-                if fitted["kept"]
-                else f": {fitted['why']}."
-            ),
+    """Computes calibration errors and reliability, before and after the temperature."""
+    temperature = facts["temperature"]
+    # The inverse temperature gives back the probabilities of the network as trained.
+    raw = calibration.apply_temperature(predictions.probabilities, 1.0 / temperature)
+    versions = {"as trained": predictions.with_probabilities(raw)}
+    # At 1 both versions are the same.
+    if temperature != 1.0:
+        versions[f"at temperature {temperature:.2f}"] = predictions
+    errors = {caption: calibration.errors(version) for caption, version in versions.items()}
+    bins = {caption: calibration.reliability(version) for caption, version in versions.items()}
+    if len(predictions):  # A curve needs a point.
+        curves = {
+            caption: (calibration.event_probability(version), bins[caption])
+            for caption, version in versions.items()
+        }
+        diagrams.reliability(curves, folder / "reliability.png", f"Reliability: {title}")
+    lines = [_calibration_line(facts.get("calibration"), temperature)]
+    for caption, error in errors.items():
+        lines.append(
+            f"Expected calibration error {caption}: {error['ece']}; were the probabilities right "
+            f"it would read {error['ece_if_calibrated']}."
         )
     return {
         "calibration": plain(errors),
         "calibration_lines": lines,
-        "reliability": plain({caption: bins for caption, (_, bins) in diagrams.items()}),
+        "reliability": plain(bins),
     }
 
 
-def _refusal(
-    said: Predictions,
-    features: np.ndarray,
-    images: np.ndarray,
-    refusing: Refusal | None,
-    folder: Path,
-    title: str,
-) -> dict[str, Any]:
-    if refusing is None or not len(said):
-        return {"refusal_lines": []}
-    confidence, right = (
-        said.probabilities.max(axis=1),
-        said.probabilities.argmax(axis=1) == said.labels,
+def _calibration_line(fitted: dict[str, Any] | None, temperature: float) -> str:
+    if fitted is None:
+        return "Not calibrated: there were no held-out predictions to fit a temperature to."
+    line = f"Temperature {temperature:.3f}, fitted to held-out predictions"
+    # It stays 1 where it would not lower the log-loss.
+    if not fitted["kept"]:
+        return f"{line}: {fitted['why']}."
+    gain = fitted["gain"]
+    return (
+        f"{line}; their log-loss fell by {gain['value']:.4f} [{gain['low']:.4f}, "
+        f"{gain['high']:.4f}] when each was scored with the temperature of the others."
     )
-    refusal.risk_coverage_figure(
-        confidence, right, said.groups, folder / "risk_coverage.png", f"Risk and coverage: {title}"
-    )
-    if refusing.why:
-        return {"refusal_lines": [f"Nothing is refused: {refusing.why}."]}
-    refused = refusing.score(features, images) > 1.0
-    share = intervals.proportion(refused, said.groups)
-    return {
-        "refused": plain(share),
-        "refusal_lines": [
-            "A picture is refused when it is unlike the training radiographs, by the network's "
-            "features or by its edges; the threshold was set so that 2 % of radiographs like those "
-            f"of training are refused. Of these images {share} are."
-        ],
-    }

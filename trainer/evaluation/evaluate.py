@@ -1,27 +1,26 @@
-"""Scores a finished model on its own test split or on another hospital's images, with everything a reader must know.
+"""Scores of a finished model on its own or external images.
 
 python -m trainer.evaluate --workdir=runs/mine [--split=test] [--compare=runs/other]
 python -m trainer.evaluate --workdir=runs/mine --manual_dir=OTHER_FOLDER
 """
 
+import dataclasses
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trainer import workdir
 from trainer.analysis import comparison, metrics, predictions, refusal
+from trainer.analysis.duplicates import NearDuplicates
 from trainer.analysis.predictions import Predictions
 from trainer.analysis.refusal import Refusal
-from trainer.config import TrainConfig
 from trainer.data import records
-from trainer.data.prepared import Prepared
 from trainer.data.records import Records
+from trainer.data.run import Run, open_finished
 from trainer.errors import UserError
 from trainer.evaluation import (
-    audit_run,
+    audit,
     description,
     external_set,
     ledger,
@@ -30,254 +29,258 @@ from trainer.evaluation import (
     report,
     saved_model,
 )
-from trainer.evaluation.near_duplicates import Copies
+from trainer.evaluation.description import plain
+from trainer.evaluation.result import SYNTHETIC_WARNING
 from trainer.evaluation.saved_model import SavedModel
 from trainer.training import split
-from trainer.workdir import Workdir
+from trainer.workdir import write_json
 
 
-def of_finished_run(
-    work: Workdir,
-    data: Prepared,
-    config: TrainConfig,
-    model: SavedModel,
-    known: Copies,
-    weights_sha256: str,
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+    """The images of one evaluation.
+
+    Attributes:
+      name: of the folder under evaluation/ and in titles.
+      records: the images, with near-duplicates merged into one group.
+      remarks: what a reader must know about them, one line each.
+    """
+
+    name: str
+    records: Records
+    remarks: tuple[str, ...]
+
+
+def evaluate_trained(
+    run: Run, model: SavedModel, duplicates: NearDuplicates, weights_sha256: str
 ) -> dict[str, Any]:
-    """The end of a training run: refusal fitted, test described and audited beside its controls, the ledger written.
+    """Fits the refusal, scores test beside its controls and records the scoring.
+
+    Args:
+      run: the run that trained the model.
+      model: as saved in the workdir.
+      duplicates: the near-duplicates of the data set.
+      weights_sha256: for the ledger.
 
     Returns:
-      What metrics.json holds of it: controls, comparison, near_duplicates, ledger.
+      Entries of metrics.json: controls, comparison, near_duplicates, ledger.
     """
-    parts = {name: records.read(data.builder, name) for name in ("train", "test")}
-    train = known.joined(parts["train"])
-    refusing = refusal.fit(train.images, model.predict(train.images)[1], train.groups, config.seed)
-    refusing.save(work.model / "refusal.npz")
-    remarks = [parts["test"].remark] if parts["test"].remark else []
-    said = score(
-        work.path / "evaluation" / "test",
-        model,
-        known.joined(parts["test"]),
-        refusing,
-        _title(data, config, "test"),
-        remarks,
-    )
-    found = audit_run.beside_controls(work, data, parts, known, said).facts
-    near = {
-        key: value
-        for key, value in found["near_duplicates"].items()
-        if key not in ("lines", "warning")
-    }
+    splits = {name: records.read(run.data.builder, name) for name in ("train", "test")}
+    train = duplicates.merge_records(splits["train"])
+    # Fitted on train alone: pictures unlike it are refused.
+    _, features = model.predict(train.images)  # [n, channels]
+    fitted = refusal.fit(train.images, features, train.groups, run.config.seed)
+    fitted.save(run.workdir.model / "refusal.npz")
+
+    test = duplicates.merge_records(splits["test"])
+    evaluation_set = EvaluationSet("test", test, _sample_remarks(splits["test"]))
+    tested = score(run, model, evaluation_set, fitted)
+    # The audit merges groups itself, after it has counted pairs between the patients of groups.csv.
+    facts = audit.audit_beside_model(run, splits, duplicates, tested).facts
+    counts = facts["near_duplicates"]
     return {
         "controls": {
             control["name"]: {key: control[key] for key in ("kind", "accuracy", "roc_auc")}
-            for control in found["controls"]
+            for control in facts["controls"]
         },
-        "comparison": found["comparison"],
-        "near_duplicates": near,
-        "ledger": note(data, work, parts["test"], said, weights_sha256),
+        "comparison": facts["comparison"],
+        # Without the texts for the screen and the report.
+        "near_duplicates": {
+            key: value for key, value in counts.items() if key not in ("lines", "warning")
+        },
+        "ledger": record_scoring(run, splits["test"], tested, weights_sha256),
     }
 
 
 def evaluate(
     path: str,
-    wanted: str = "test",
+    split_name: str = "test",
     manual_dir: str | None = None,
     data_dir: str | None = None,
     compare: str | None = None,
 ) -> str:
-    """Scores a finished run, writes WORKDIR/evaluation/NAME/ and the report, and returns the lines for the screen.
+    """Scores a finished run, writes WORKDIR/evaluation/NAME/ and the report.
 
     Args:
       path: the workdir.
-      wanted: test or validation, of the run's own data.
-      manual_dir: another set to score it on instead (external validation).
-      data_dir: where the run's data set is prepared, if not where it was.
+      split_name: test or validation, of the run's own data.
+      manual_dir: another set to score instead (external validation).
+      data_dir: folder of the prepared sets, if it moved since training.
       compare: another workdir, to compare with on the same images.
 
+    Returns:
+      The lines for the screen.
+
     Raises:
-      UserError: no model, no data, or nothing left to score.
+      UserError: the model or the data set is missing, or no image is left to score.
     """
-    work = Workdir(Path(path))
-    config, data = audit_run.open_finished(work, data_dir)
-    other = Workdir(Path(compare)) if compare else None
-    rival = saved_model.load(other.path) if other else None
-    model = saved_model.load(work.path)
-    known = near_duplicates.of_prepared(data, config.group_copies)
+    run = open_finished(Path(path), data_dir)
+    # Loaded first: a missing model is an error before minutes of scoring.
+    other = saved_model.load(Path(compare)) if compare else None
+    model = saved_model.load(run.workdir.path)
     if manual_dir:
-        name, part, remarks = external_set.open_other(manual_dir, data)
+        evaluation_set = EvaluationSet(*external_set.open_external(manual_dir, run.data))
     else:
-        name, part, remarks = wanted, *_own(data, config, known, wanted)
-    folder = work.path / "evaluation" / name
-    said = score(folder, model, part, _refusing(work), _title(data, config, name), remarks)
-    lines = [*remarks, *_lines(said, data)]
-    if name == "test":
-        noted = note(data, work, part, said, work.metrics().get("weights_sha256", ""))
-        lines += [
-            f"This test split has been scored {noted['count']} times by runs that share its "
+        evaluation_set = _own_split(run, split_name)
+    fitted = saved_model.load_refusal(run.workdir.path)
+    scored = score(run, model, evaluation_set, fitted)
+    lines = [*evaluation_set.remarks, *_score_lines(run, scored)]
+    # Only test is counted: the ledger guards the split that results are reported on.
+    if evaluation_set.name == "test":
+        weights_sha256 = run.workdir.metrics().get("weights_sha256", "")
+        scoring = record_scoring(run, evaluation_set.records, scored, weights_sha256)
+        lines.append(
+            f"This test split has been scored {scoring['count']} times by runs that share its "
             "data_dir."
-        ]
-        lines += [noted["warning"]] if noted["warning"] else []
-    if rival:
-        lines += _compared(folder, said, rival, other, part, data)
-    report.write(work)
-    return "\n".join([*lines, f"everything lies in {folder} and in {work.path / 'report.html'}"])
+        )
+        if scoring["warning"]:
+            lines.append(scoring["warning"])
+    folder = _folder(run, evaluation_set)
+    if other and compare:
+        lines += _compare(folder, scored, other, str(Path(compare)), evaluation_set.records)
+    report.write(run.workdir)
+    return "\n".join([*lines, f"written to {folder} and {run.workdir.path / 'report.html'}"])
 
 
 def score(
-    folder: Path,
-    model: SavedModel,
-    part: Records,
-    refusing: Refusal | None,
-    title: str,
-    remarks: Sequence[str] = (),
+    run: Run, model: SavedModel, evaluation_set: EvaluationSet, fitted: Refusal | None
 ) -> Predictions:
-    """Scores a model on records and writes evaluation.json, predictions.csv and figures into a folder.
+    """Scores a model on images; writes evaluation.json, predictions.csv and figures.
 
     Args:
-      folder: made if need be; an earlier evaluation in it is replaced.
+      run: the run of the model; an earlier evaluation of the same name is replaced.
       model: the saved model.
-      part: the images, in groups that hold their copies.
-      refusing: what it refuses.
-      title: of the figures.
-      remarks: what a reader must know of these images.
+      evaluation_set: the images.
+      fitted: the model's refusal; None without one.
     """
+    folder = _folder(run, evaluation_set)
     folder.mkdir(parents=True, exist_ok=True)
-    probabilities, features = model.predict(part.images)
-    said = Predictions(
-        part.filenames, part.groups, part.labels, probabilities, tuple(model.facts["class_names"])
+    images = evaluation_set.records
+    title = f"{run.title}, {evaluation_set.name}"
+    probabilities, features = model.predict(images.images)  # [n, classes], [n, channels]
+    scored = Predictions(
+        images.filenames,
+        images.groups,
+        images.labels,
+        probabilities,
+        tuple(model.facts["class_names"]),  # In the order of the network's outputs.
+        model.facts["positive_class"],
     )
-    found = description.describe(
-        said, features, part.images, part.columns, model.facts, refusing, folder, title
-    )
-    found |= maps.look(model, part, said, folder, title)
-    predictions.write(folder / "predictions.csv", said)
-    workdir.write_json(
-        folder / "evaluation.json", {"title": title, "remarks": list(remarks), **found}
-    )
-    return said
+    content = {"title": title, "remarks": list(evaluation_set.remarks)}
+    content |= description.describe(scored, model.facts, images.columns, folder, title)
+    content |= description.describe_refusal(scored, images.images, features, fitted, folder, title)
+    content |= maps.measure_maps(model, images, scored, folder, title)
+    predictions.write(folder / "predictions.csv", scored)
+    write_json(folder / "evaluation.json", content)
+    return scored
 
 
-def note(
-    data: Prepared, work: Workdir, part: Records, said: Predictions, weights_sha256: str
+def record_scoring(
+    run: Run, images: Records, scored: Predictions, weights_sha256: str
 ) -> dict[str, Any]:
-    """Appends this scoring of test to the ledger in data_dir and returns {"fingerprint", "count", "warning"}."""
-    found = metrics.scores(
-        said.labels, said.probabilities, said.groups, data.class_names, data.positive_class
-    )
-    fingerprint = ledger.fingerprint(part.images, part.labels)
+    """Appends a scoring of test to the ledger in data_dir.
+
+    Returns:
+      fingerprint of the split, count of its scorings, warning (empty if the ledger was written).
+    """
+    scores = metrics.scores(scored)
+    # Of the images as prepared, so that all runs on this split share one count.
+    fingerprint = ledger.fingerprint(images.images, images.labels)
     line = ledger.entry(
-        " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        str(work.path),
-        weights_sha256,
-        "test",
-        len(said),
-        found["accuracy"],
-        found["roc_auc"],
+        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        workdir=str(run.workdir.path),
+        weights_sha256=weights_sha256,
+        split="test",
+        n=len(scored),
+        accuracy=scores["accuracy"],
+        roc_auc=scores["roc_auc"],
     )
-    warning = ledger.append(data.data_dir, fingerprint, line)
-    return {
-        "fingerprint": fingerprint,
-        "count": ledger.count(data.data_dir, fingerprint),
-        "warning": warning,
-    }
+    warning = ledger.append(run.data.data_dir, fingerprint, line)
+    count = ledger.count(run.data.data_dir, fingerprint)
+    return {"fingerprint": fingerprint, "count": count, "warning": warning}
 
 
-def _own(
-    data: Prepared, config: TrainConfig, known: Copies, wanted: str
-) -> tuple[Records, list[str]]:
-    if wanted == "validation":
-        train = known.joined(records.read(data.builder, "train"))
-        held_out = split.parts(train.labels, train.groups, config)[1]
-        if not len(held_out):
-            raise UserError("this run held no validation part out; score it with --split=test.")
-        return train.take(held_out), [
+def _own_split(run: Run, name: str) -> EvaluationSet:
+    """Reads validation, or test without the images that copy a training image."""
+    duplicates = near_duplicates.find_in_dataset(run.data, run.config.group_copies)
+    if name == "validation":
+        train = duplicates.merge_records(records.read(run.data.builder, "train"))
+        # As in training: the split follows from labels, groups and seed.
+        _, validation = split.split_train(train.labels, train.groups, run.config)
+        if not len(validation):
+            raise UserError("this run held out no validation images; score it with --split=test.")
+        warning = (
             "The validation part chose the weights: its scores are too good to be reported as a "
             "test."
-        ]
-    test = known.joined(records.read(data.builder, "test"))
-    sampled = [test.remark] if test.remark else []
-    copied = known.outside(test.filenames)  # The other split is train.
+        )
+        return EvaluationSet(name, train.take(validation), (warning,))
+    test = duplicates.merge_records(records.read(run.data.builder, "test"))
+    remarks = _sample_remarks(test)
+    # Copies of training images: the model knows them by heart.
+    copied = duplicates.copied_from_elsewhere(test.filenames)  # [n] bool
     if copied.all():
         raise UserError(
             "every test image copies a training image, so no test score can be given; score the "
             "run on other images with --manual_dir."
         )
     if copied.any():
-        return test.take(~copied), [
-            *sampled,
+        warning = (
             f"{copied.sum()} of {len(test)} test images copy a training image and are left out "
-            "here; metrics.json has the score of them all.",
-        ]
-    return test, sampled
-
-
-def _refusing(work: Workdir) -> Refusal | None:
-    path = work.model / "refusal.npz"
-    return Refusal.load(path) if path.exists() else None
-
-
-def _title(data: Prepared, config: TrainConfig, name: str) -> str:
-    return (
-        f"{config.model} on {data.name}"
-        + (" (synthetic data)" if data.synthetic else "")
-        + f", {name}"
-    )
-
-
-def _lines(said: Predictions, data: Prepared) -> list[str]:
-    """The scores, one a line."""
-    found = metrics.all_scores(
-        said.labels, said.probabilities, said.groups, said.class_names, data.positive_class
-    )
-    head = []
-    if data.synthetic:
-        head = [
-            "SYNTHETIC DATA: drawn, not radiographs of people; these scores say nothing about "
-            "patients."
-        ]
-    return [
-        *head,
-        f"{len(said)} images of {len(np.unique(said.groups))} groups (patients or clusters of "
-        "copies); 95 % intervals:",
-        *(f"  {name:18s} {estimate}" for name, estimate in found.items()),
-    ]
-
-
-def _compared(
-    folder: Path,
-    said: Predictions,
-    rival: SavedModel,
-    other: Workdir,
-    part: Records,
-    data: Prepared,
-) -> list[str]:
-    """Scores another run on the same images, writes comparison.json and returns what it shows."""
-    if rival.facts["class_names"] != list(said.class_names):
-        raise UserError(
-            f"{other.path} knows other classes ({', '.join(rival.facts['class_names'])}); compare "
-            "runs on the same classes."
+            "here; metrics.json has the score of them all."
         )
-    theirs, _ = rival.predict(part.images)
-    test = comparison.mcnemar(said.labels, said.probabilities.argmax(axis=1), theirs.argmax(axis=1))
-    difference = comparison.auc_difference(
-        said.probabilities, theirs, said.labels, said.groups, said.class_names, data.positive_class
+        return EvaluationSet(name, test.take(~copied), (*remarks, warning))
+    return EvaluationSet(name, test, remarks)
+
+
+def _sample_remarks(images: Records) -> tuple[str, ...]:
+    return (images.sampling_note,) if images.sampling_note else ()
+
+
+def _folder(run: Run, evaluation_set: EvaluationSet) -> Path:
+    return run.workdir.path / "evaluation" / evaluation_set.name
+
+
+def _score_lines(run: Run, scored: Predictions) -> list[str]:
+    """Returns one line a score."""
+    lines = [SYNTHETIC_WARNING] if run.data.synthetic else []
+    lines.append(
+        f"{len(scored)} images of {len(np.unique(scored.groups))} groups (patients or clusters of "
+        "copies); 95 % intervals:"
     )
-    workdir.write_json(
-        folder / "comparison.json",
-        {
-            "other": str(other.path),
-            "mcnemar": description.plain(test),
-            "roc_auc_difference": difference.to_dict(),
-        },
-    )
-    p_value = (
-        "no image tells them apart"
-        if test.p_value is None
-        else f"exact McNemar p = {test.p_value:.3g}"
-    )
+    scores = metrics.scores(scored, detailed=True)
+    lines += [f"  {name:18s} {estimate}" for name, estimate in scores.items()]
+    return lines
+
+
+def _compare(
+    folder: Path, scored: Predictions, other: SavedModel, other_path: str, images: Records
+) -> list[str]:
+    """Scores another run on the same images and writes comparison.json."""
+    # A paired comparison needs the same columns of probabilities.
+    other_names = other.facts["class_names"]
+    if other_names != list(scored.class_names):
+        raise UserError(
+            f"{other_path} has other classes ({', '.join(other_names)}); compare runs on the same "
+            "classes."
+        )
+    probabilities, _ = other.predict(images.images)
+    other_scored = scored.with_probabilities(probabilities)
+    mcnemar = comparison.mcnemar(scored, other_scored)
+    difference = comparison.auc_difference(scored, other_scored)
+    content = {
+        "other": other_path,
+        "mcnemar": plain(mcnemar),
+        "roc_auc_difference": plain(difference),
+    }
+    write_json(folder / "comparison.json", content)
+    # Without a discordant image the test has no p-value.
+    p_value = "no image tells them apart"
+    if mcnemar.p_value is not None:
+        p_value = f"exact McNemar p = {mcnemar.p_value:.3g}"
     return [
-        f"Compared with {other.path}: {test.only_first} images only this run gets right, "
-        f"{test.only_second} only the other; {p_value}.",
+        (
+            f"Compared with {other_path}: {mcnemar.only_first} images only this run gets right, "
+            f"{mcnemar.only_second} only the other; {p_value}."
+        ),
         f"ROC AUC, this run less the other: {difference}",
     ]

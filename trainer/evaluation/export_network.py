@@ -1,7 +1,11 @@
-"""The network as it is exported: preprocessing before it; after it calibrated probabilities, evidence maps and features.
+"""The network as saved: preprocessing, calibrated probabilities, evidence maps and features.
 
-The map is written as forward operations, so every runtime gives it and none needs a gradient.
+    network = build_export(model, side=500, temperature=1.2)
+
+The map is a forward operation, so every runtime computes it and none needs a gradient.
 """
+
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,132 +14,141 @@ from keras import layers
 
 from trainer.training.layers import Resample, triangle_filter
 
-# The last feature map of each network; what follows it is a stack of dense layers.
-_LAST_MAP = {"cnn": "relu5", "seed_cnn": "relu5", "compact": "block4_relu2"}
 
-
-def export_of(model: keras.Model, side: int, temperature: float = 1.0) -> keras.Model:
-    """Builds the network that is saved: its weights are copies of those of `model`.
+def build_export(model: keras.Model, side: int, temperature: float = 1.0) -> keras.Model:
+    """Builds the network that is saved, with copies of the weights of `model`.
 
     Args:
-      model: as `models.build` gives it.
-      side: of the prepared squares, in pixels.
-      temperature: what logits are divided by (Guo 2017); 1 for none.
+      model: from `models.build`.
+      side: side length of the prepared images, in pixels.
+      temperature: divisor of the logits (Guo 2017); 1 for none.
 
     Returns:
-      A model from image [batch, side, side, 1] float32 in 0..255 to a dict: probabilities [batch, classes], calibrated;
-      map [batch, side, side, classes] ≥ 0, where in the image the evidence for each class lies, in logits a cell of the feature
-      map; features [batch, channels], the means of the last feature map over all places.
+      A model from image [batch, side, side, 1] float32 in 0..255 to a dict: probabilities
+      [batch, classes], calibrated; map [batch, side, side, classes] ≥ 0, the evidence for each
+      class in logits a cell of the feature map; features [batch, channels], the spatial means
+      of the last feature map.
     """
-    name, model = model.name, _in_float32(model)
-    trunk = keras.Model(model.input, model.get_layer(_LAST_MAP[name]).output, name=f"{name}_trunk")
+    # Cut at the last feature map, from which the head computes maps besides logits.
+    name = model.name
+    model = _in_float32(model)
+    trunk = keras.Model(model.input, model.get_layer("last_map").output, name=f"{name}_trunk")
     dense = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
     pooled = any(isinstance(layer, layers.GlobalAveragePooling2D) for layer in model.layers)
-    head = EvidenceHead(
-        [layer.units for layer in dense], pooled, temperature, name="evidence", dtype="float32"
-    )
+    units = [layer.units for layer in dense]
+    head = EvidenceHead(units, pooled, temperature, name="evidence", dtype="float32")
+
     image = keras.Input((side, side, 1), name="image", dtype="float32")
     network_side = model.input_shape[1]
-    x = (
-        image
-        if network_side == side
-        else Resample(network_side, name="resample", dtype="float32")(image)
-    )
-    found = head(layers.Activation("linear", name="last_map", dtype="float32")(trunk(x)))
+    # Resampling is part of the network, so callers pass prepared images whatever the model.
+    x = image
+    if network_side != side:
+        x = Resample(network_side, name="resample", dtype="float32")(x)
+    x = layers.Activation("linear", name="last_map", dtype="float32")(trunk(x))
+    outputs = dict(head(x))
+    # In the order in which `EvidenceHead.build` creates them.
     head.set_weights([value for layer in dense for value in layer.get_weights()])
-    outputs = {
-        "probabilities": found["probabilities"],
-        "features": found["features"],
-        "map": Enlarge(side, name="map", dtype="float32")(found["map"]),
-    }
+    outputs["map"] = Enlarge(side, name="map", dtype="float32")(outputs["map"])
     return keras.Model(image, outputs, name=f"{name}_export")
 
 
-def _in_float32(model: keras.Model) -> keras.Model:
-    """The network with all arithmetic in single precision, which every runtime knows; itself where it is so already."""
-    if all(layer.compute_dtype == "float32" for layer in model.layers):
-        return model
-    cast = keras.models.clone_model(
-        model,
-        clone_function=lambda layer: layer.__class__.from_config(
-            {**layer.get_config(), "dtype": "float32"}
-        ),
-    )
-    cast.set_weights(model.get_weights())
-    return cast
-
-
-def average_of(models: list[keras.Model]) -> keras.Model:
-    """An ensemble: the mean of the members' probabilities and maps, their features side by side."""
+def build_ensemble(models: list[keras.Model]) -> keras.Model:
+    """Builds the mean of several exports: probabilities and maps averaged, features joined."""
     image = keras.Input(models[0].input_shape[1:], name="image", dtype="float32")
-    found = [
-        keras.Model(member.input, member.output, name=f"member{index}")(image)
-        for index, member in enumerate(models)
+    members = [
+        keras.Model(model.input, model.output, name=f"member{index}")(image)
+        for index, model in enumerate(models)
     ]
     outputs = {
-        name: layers.Average(name=name)([part[name] for part in found])
+        name: layers.Average(name=name)([member[name] for member in members])
         for name in ("probabilities", "map")
     }
-    outputs["features"] = layers.Concatenate(name="features")([part["features"] for part in found])
+    features = [member["features"] for member in members]
+    outputs["features"] = layers.Concatenate(name="features")(features)
     return keras.Model(image, outputs, name="ensemble_export")
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """Converts a network to single precision, which every runtime supports."""
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+
+    def cast(layer: layers.Layer) -> layers.Layer:
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    # Weights are float32 at every precision but float64, which is rounded.
+    copy = keras.models.clone_model(model, clone_function=cast)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 @keras.saving.register_keras_serializable("trainer")
 class EvidenceHead(layers.Layer):
-    """A stack of dense layers with ReLU between them, that also says which places of its input speak for which class.
+    """A stack of dense layers that also computes evidence maps of its input.
 
-    The map of class c is the gradient of (logit c minus the mean logit of the other classes) through the stack, times the
-    input, summed over channels: HiResCAM (Draelos & Carin 2020, arXiv:2011.08891). Between two kinks of the ReLUs the stack
-    is linear, so a place's value is exactly what it adds to that difference; after global average pooling it is the
-    class activation map of Zhou 2016 (doi:10.1109/CVPR.2016.319). Negative values are set to zero.
+    ReLU follows each layer but the last. The map of class c is the gradient of (logit c minus the
+    mean logit of the other classes) through the stack, times the input, summed over channels:
+    HiResCAM (Draelos & Carin 2020, arXiv:2011.08891). Between two kinks of the ReLUs the stack is
+    linear, so a cell's value is exactly its contribution to that difference. After global average
+    pooling it is the class activation map of Zhou 2016 (doi:10.1109/CVPR.2016.319). Negative values
+    are set to zero.
 
     Args:
       units: of each dense layer; the last number is that of the classes.
-      pooled: whether the input is averaged over places first, else flattened.
-      temperature: what logits are divided by before the softmax.
+      pooled: whether the input is averaged over space first, else flattened.
+      temperature: divisor of the logits before the softmax.
     """
 
-    def __init__(self, units: list[int], pooled: bool, temperature: float = 1.0, **kwargs):
+    def __init__(
+        self, units: list[int], pooled: bool, temperature: float = 1.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.units, self.pooled, self.temperature = list(units), pooled, float(temperature)
+        self.units = list(units)
+        self.pooled = pooled
+        self.temperature = float(temperature)
 
     def build(self, input_shape: tuple) -> None:
+        """Creates kernel and bias of each dense layer."""
         width = input_shape[-1] if self.pooled else int(np.prod(input_shape[1:]))
-        self.kernels, self.biases = [], []
+        self.kernels = []
+        self.biases = []
         for index, units in enumerate(self.units, start=1):
-            self.kernels.append(
-                self.add_weight(shape=(width, units), name=f"kernel{index}", trainable=False)
-            )
-            self.biases.append(
-                self.add_weight(shape=(units,), name=f"bias{index}", trainable=False)
-            )
+            kernel = self.add_weight(shape=(width, units), name=f"kernel{index}", trainable=False)
+            bias = self.add_weight(shape=(units,), name=f"bias{index}", trainable=False)
+            self.kernels.append(kernel)
+            self.biases.append(bias)
             width = units
 
     def call(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """[batch, height, width, channels] → probabilities, features, and map [batch, height, width, classes]."""
-        features = tf.reduce_mean(inputs, axis=[1, 2])
-        x = features if self.pooled else tf.reshape(inputs, [-1, self.kernels[0].shape[0]])
-        open_gates = []
+        """Computes probabilities, features and map [batch, height, width, classes].
+
+        Args:
+          inputs: [batch, height, width, channels].
+        """
+        features = tf.reduce_mean(inputs, axis=[1, 2])  # [batch, channels]
+        x = features
+        if not self.pooled:
+            x = tf.reshape(inputs, [-1, self.kernels[0].shape[0]])
+        gates = []  # 1 where a ReLU passes its input, else 0.
         for kernel, bias in list(zip(self.kernels, self.biases, strict=True))[:-1]:
             x = tf.nn.relu(tf.matmul(x, kernel) + bias)
-            open_gates.append(tf.sign(x))
+            gates.append(tf.sign(x))
         logits = tf.matmul(x, self.kernels[-1]) + self.biases[-1]
-        maps = [self._map(inputs, open_gates, index) for index in range(self.units[-1] - 1)]
-        maps.append(
-            -tf.add_n(maps)
-        )  # Over the classes they sum to zero, so the last needs no gradient.
+        maps = [self._map(inputs, gates, index) for index in range(self.units[-1] - 1)]
+        maps.append(-tf.add_n(maps))  # Over the classes they sum to zero: no gradient needed.
         return {
             "probabilities": tf.nn.softmax(logits / self.temperature),
             "features": features,
             "map": tf.nn.relu(tf.stack(maps, axis=-1)),
         }
 
-    def _map(self, inputs: tf.Tensor, open_gates: list[tf.Tensor], index: int) -> tf.Tensor:
+    def _map(self, inputs: tf.Tensor, gates: list[tf.Tensor], index: int) -> tf.Tensor:
+        """Computes the signed map of one class, [batch, height, width]."""
         classes = self.units[-1]
         contrast = np.full((1, classes), -1.0 / (classes - 1), np.float32)
         contrast[0, index] = 1.0
         gradient = tf.matmul(tf.constant(contrast), self.kernels[-1], transpose_b=True)
-        for gate, kernel in zip(reversed(open_gates), reversed(self.kernels[:-1]), strict=True):
+        for gate, kernel in zip(reversed(gates), reversed(self.kernels[:-1]), strict=True):
             gradient = tf.matmul(gradient * gate, kernel, transpose_b=True)
         height, width, channels = inputs.shape[1:]
         if self.pooled:
@@ -144,7 +157,8 @@ class EvidenceHead(layers.Layer):
             gradient = tf.reshape(gradient, [-1, height, width, channels])
         return tf.reduce_sum(gradient * inputs, axis=-1)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
         return {
             **super().get_config(),
             "units": self.units,
@@ -155,27 +169,31 @@ class EvidenceHead(layers.Layer):
 
 @keras.saving.register_keras_serializable("trainer")
 class Enlarge(layers.Layer):
-    """Enlarges maps [batch, height, width, classes] to `side` x `side` bilinearly, as two matrix products."""
+    """Enlarges maps [batch, height, width, classes] to squares, bilinearly.
 
-    def __init__(self, side: int, **kwargs):
+    Args:
+      side: of the squares, in pixels.
+    """
+
+    def __init__(self, side: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.side = side
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Enlarges by two matrix products, one for rows and one for columns."""
         height, width, classes = inputs.shape[1:]
-        rows = tf.constant(triangle_filter(height, self.side))
-        # The classes of a place lie side by side, so a matrix with each weight once a class saves turning the map around.
-        columns = tf.constant(
-            np.kron(triangle_filter(width, self.side).T, np.eye(classes)), tf.float32
-        )
+        rows = tf.constant(triangle_filter(height, self.side))  # [side, height]
+        # Each weight stands once a class, so that the maps need no transposition.
+        kernel = np.kron(triangle_filter(width, self.side).T, np.eye(classes))
+        columns = tf.constant(kernel, tf.float32)  # [width * classes, side * classes]
         wide = tf.matmul(tf.reshape(inputs, [-1, width * classes]), columns)
-        return tf.reshape(
-            tf.matmul(rows, tf.reshape(wide, [-1, height, self.side * classes])),
-            [-1, self.side, self.side, classes],
-        )
+        enlarged = tf.matmul(rows, tf.reshape(wide, [-1, height, self.side * classes]))
+        return tf.reshape(enlarged, [-1, self.side, self.side, classes])
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Returns (batch, side, side, classes)."""
         return (input_shape[0], self.side, self.side, input_shape[-1])
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
+        """Returns the argument of the constructor."""
         return {**super().get_config(), "side": self.side}

@@ -1,32 +1,56 @@
-"""Writes a finished run's model for other runtimes.
+"""Exports of a finished run's model for other runtimes.
 
 python -m trainer.export --workdir=runs/mine --format=saved_model,litert,onnx
 """
 
 from pathlib import Path
 
-from trainer.evaluation import audit_run, saved_model
+import numpy as np
+
+from trainer.data.run import Run, open_finished
+from trainer.evaluation import saved_model
+from trainer.evaluation.saved_model import SavedModel
 from trainer.inference import exporting
-from trainer.workdir import Workdir
 
-_COMPARED = 8
+_COMPARED_IMAGES = 8  # Each runs through every export: more would take long, and show no more.
 
 
-def export_run(path: str, wanted: tuple[str, ...], data_dir: str | None = None) -> list[str]:
-    """Exports the model of a workdir in the formats wanted (of `exporting.FORMATS`); returns one line for each.
+def export_run(path: str, formats: tuple[str, ...], data_dir: str | None = None) -> list[str]:
+    """Exports the model of a workdir and returns one line an export.
+
+    Args:
+      path: the workdir.
+      formats: names of export formats.
+      data_dir: folder of the prepared sets, if it moved since training.
 
     Raises:
-      UserError: the run is not finished, its data are not to be found, or an export does not agree with Keras.
+      UserError: the run is not finished, its data set is missing, or an export disagrees with
+        Keras.
     """
-    work = Workdir(Path(path))
-    model = saved_model.load(work.path)
-    _, data = audit_run.open_finished(work, data_dir)
-    squares = saved_model.prepared_squares(data.builder, _COMPARED)
+    # First: a missing model is a clearer error than an unfinished run.
+    model = saved_model.load(Path(path))
+    return export_model(open_finished(Path(path), data_dir), model, formats)
+
+
+def export_model(run: Run, model: SavedModel, formats: tuple[str, ...]) -> list[str]:
+    """Writes exports beside the saved model and compares them with Keras.
+
+    Args:
+      run: of the model.
+      model: as saved in the workdir.
+      formats: names of export formats.
+
+    Raises:
+      UserError: an export disagrees with Keras.
+    """
+    rows = run.data.builder.as_dataset(split=f"test[:{_COMPARED_IMAGES}]").as_numpy_iterator()
+    squares = np.stack([row["image"] for row in rows])  # [8, side, side, 1] uint8
+    refusal = saved_model.load_refusal(run.workdir.path)
     return exporting.write(
-        work.model,
+        run.workdir.model,
         model.network,
         model.facts,
-        saved_model.refusal_arrays(work.path),
-        wanted,
+        refusal.to_arrays() if refusal else None,
+        formats,
         squares,
     )

@@ -1,4 +1,7 @@
-"""From what a model said to what is kept of a run: calibrated predictions, scores, the saved model, audit and report."""
+"""The end of a training run: calibration, scores, the saved model, the audit and the report.
+
+result = finish(run, scored, export_at, facts)
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,152 +10,131 @@ from typing import Any
 import keras
 import numpy as np
 
-from trainer import workdir
 from trainer.analysis import calibration, metrics, predictions, thresholds
+from trainer.analysis.duplicates import NearDuplicates
 from trainer.analysis.predictions import Predictions
-from trainer.config import TrainConfig
-from trainer.data.prepared import Prepared
-from trainer.evaluation import description, evaluate, report, saved_model
-from trainer.evaluation.near_duplicates import Copies
-from trainer.inference import exporting
-from trainer.training import summary
+from trainer.data.radiograph import PREPROCESSING_VERSION
+from trainer.data.run import Run
+from trainer.evaluation import description, evaluate, report, run_figures, saved_model
+from trainer.evaluation.export_run import export_model
+from trainer.evaluation.result import Result
+from trainer.evaluation.saved_model import SavedModel
 from trainer.training.input_pipeline import Examples
-from trainer.workdir import Workdir
+from trainer.workdir import write_json
 
-_COMPARED = 8  # Images on which the export is compared with Keras.
-PREPROCESSING = (
-    1  # Rises with any change to radiograph.standardize or to the resampling in the graph.
-)
+_MIN_PROBABILITY = 1e-12  # Before the logarithm.
 
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """What a model said of each part of a set, before calibration.
+    """A model's predictions before calibration, with what calibration and audit need.
 
     Attributes:
-      parts: split → examples.
-      said: split → predictions, in the order of the examples.
-      held_out: predictions by models that did not see the images, where temperature and thresholds come from; None for none.
-      known_copies: the near-duplicates of the set.
+      splits: split name → examples.
+      predictions: split name → predictions, in the order of the examples.
+      held_out: predictions by models that did not see the images; temperature and thresholds are
+        fitted to them. None if there are none.
+      near_duplicates: of the data set.
     """
 
-    parts: dict[str, Examples]
-    said: dict[str, Predictions]
+    splits: dict[str, Examples]
+    predictions: dict[str, Predictions]
     held_out: Predictions | None
-    known_copies: Copies
-
-
-def predictions_of(part: Examples, probabilities: np.ndarray, data: Prepared) -> Predictions:
-    """What was said of the examples of a part: `probabilities` is [n, classes]."""
-    return Predictions(part.filenames, part.groups, part.labels, probabilities, data.class_names)
+    near_duplicates: NearDuplicates
 
 
 def finish(
-    work: Workdir,
-    data: Prepared,
-    config: TrainConfig,
+    run: Run,
     scored: Scored,
     export_at: Callable[[float], keras.Model],
     facts: dict[str, Any],
-    calibrated: bool = False,
-) -> summary.Result:
-    """Calibrates, scores and saves a model, audits its data, and writes predictions, figures, metrics.json and report.
+) -> Result:
+    """Calibrates, scores, saves and audits a model, and writes metrics.json and the report.
 
     Args:
-      work: where everything goes.
-      data, config: of the run.
-      scored: what the model said.
-      export_at: temperature → the network to be saved.
-      facts: what metrics.json holds besides: parameters, steps, seconds, …
-      calibrated: whether what was said is calibrated already.
+      run: the open run.
+      scored: the predictions.
+      export_at: temperature → the network to save, with calibrated probabilities.
+      facts: further entries of metrics.json: parameters, steps, seconds, weights_sha256 …
     """
-    fitted = None if calibrated else _temperature(scored.held_out)
+    workdir = run.workdir
+    fitted = _fit_temperature(scored.held_out)
     temperature = fitted.value if fitted else 1.0
-    said = {name: _at(part, temperature) for name, part in scored.said.items()}
-    for name, part in said.items():
-        predictions.write(work.predictions / f"{name}.csv", part)
-    shown = "test" if "test" in said else "validation"
-    summary.draw_scores(work, data, config, shown, scored.parts[shown].images, said[shown])
-    model = saved_model.SavedModel(
-        export_at(temperature), _facts(data, config, scored.held_out, temperature, fitted)
-    )
-    saved_model.save(work.path, model)
-    found = {
-        "dataset": data.fingerprint
-        | {"class_names": list(data.class_names), "positive_class": data.positive_class},
-        "model": config.model,
-        **facts,
-        **{name: _scores(part, data) for name, part in said.items()},
-        "temperature": temperature,
+    classes = {
+        "class_names": list(run.data.class_names),
+        "positive_class": run.data.positive_class,
     }
-    if "test" in said:
-        found |= evaluate.of_finished_run(
-            work, data, config, model, scored.known_copies, facts.get("weights_sha256", "")
-        )
-        squares = saved_model.prepared_squares(data.builder, _COMPARED)
-        refusal = saved_model.refusal_arrays(work.path)
-        found["export"] = exporting.write(
-            work.model, model.network, model.facts, refusal, ("onnx",), squares
-        )
-    workdir.write_json(work.path / "metrics.json", found)
-    if "test" in said:
-        report.write(work)
-    return summary.Result(work, found)
+    content = {"dataset": run.data.fingerprint | classes, "model": run.config.model, **facts}
+    calibrated = {
+        split: _at_temperature(uncalibrated, temperature)
+        for split, uncalibrated in scored.predictions.items()
+    }
+    for split, split_predictions in calibrated.items():
+        predictions.write(workdir.predictions / f"{split}.csv", split_predictions)
+        content[split] = description.plain(metrics.scores(split_predictions))
+    content["temperature"] = temperature
+    # A member of a cross-validation has no test split.
+    split = "test" if "test" in calibrated else "validation"
+    run_figures.draw_scores(run, split, scored.splits[split].images, calibrated[split])
+
+    # The temperature is part of the network: its probabilities need no further step.
+    model = SavedModel(export_at(temperature), _model_facts(run, scored.held_out, fitted))
+    saved_model.save(workdir.path, model)
+    if "test" in calibrated:
+        weights_sha256 = facts.get("weights_sha256", "")  # An ensemble has none of its own.
+        content |= evaluate.evaluate_trained(run, model, scored.near_duplicates, weights_sha256)
+        content["export"] = export_model(run, model, ("onnx",))
+    # Last: a workdir with metrics.json counts as finished.
+    write_json(workdir.path / "metrics.json", content)
+    if "test" in calibrated:
+        report.write(workdir)
+    return Result(workdir, content)
 
 
-def _at(said: Predictions, temperature: float) -> Predictions:
-    return dataclasses.replace(
-        said, probabilities=calibration.apply(said.probabilities, temperature)
-    )
+def _at_temperature(uncalibrated: Predictions, temperature: float) -> Predictions:
+    probabilities = calibration.apply_temperature(uncalibrated.probabilities, temperature)
+    return uncalibrated.with_probabilities(probabilities)
 
 
-def _temperature(held_out: Predictions | None) -> calibration.Temperature | None:
+def _fit_temperature(held_out: Predictions | None) -> calibration.Temperature | None:
     if held_out is None:
         return None
-    powers = np.log(np.maximum(held_out.probabilities, 1e-12))
-    return calibration.fit_temperature(held_out.labels, powers, held_out.groups)
+    # Logits but for a constant an image, which the softmax ignores.
+    log_probabilities = np.log(np.maximum(held_out.probabilities, _MIN_PROBABILITY))
+    return calibration.fit_temperature(held_out.labels, log_probabilities, held_out.groups)
 
 
-def _scores(said: Predictions, data: Prepared) -> dict[str, Any]:
-    found = metrics.scores(
-        said.labels, said.probabilities, said.groups, data.class_names, data.positive_class
-    )
-    return {name: estimate.to_dict() for name, estimate in found.items()}
-
-
-def _facts(
-    data: Prepared,
-    config: TrainConfig,
-    held_out: Predictions | None,
-    temperature: float,
-    fitted: calibration.Temperature | None,
+def _model_facts(
+    run: Run, held_out: Predictions | None, fitted: calibration.Temperature | None
 ) -> dict[str, Any]:
-    """What a reader of the model's output must know: model.json."""
-    chosen, unsure = {}, None
-    if held_out is not None and data.positive_class:
-        index = data.class_names.index(data.positive_class)
-        probabilities = calibration.apply(held_out.probabilities, temperature)[:, index]
-        where = "out-of-fold predictions" if config.folds else "the validation part"
-        unsure = thresholds.unsure_band(held_out.labels == index, probabilities, held_out.groups)
-        chosen = description.plain(
-            thresholds.choose(held_out.labels == index, probabilities, held_out.groups, where)
-        )
+    """Collects model.json: everything that a reader of the model's output must know."""
+    temperature = fitted.value if fitted else 1.0
+    # Never chosen on test: a threshold fitted to it would make its scores too good.
+    chosen = {}
+    unsure = None
+    if held_out is not None and run.data.positive_class:
+        source = "out-of-fold predictions" if run.config.folds else "the validation part"
+        calibrated = _at_temperature(held_out, temperature)
+        positive = calibrated.positive
+        score = calibrated.positive_probabilities
+        unsure = thresholds.unsure_band(positive, score, held_out.groups)
+        chosen = description.plain(thresholds.choose(positive, score, held_out.groups, source))
+    side = run.data.side
     return {
-        "class_names": list(data.class_names),
-        "positive_class": data.positive_class,
-        "synthetic": data.synthetic,
-        "dataset": data.name,
-        "model": config.model,
-        "preprocessing": PREPROCESSING,
+        "class_names": list(run.data.class_names),
+        "positive_class": run.data.positive_class,
+        "synthetic": run.data.synthetic,
+        "dataset": run.data.name,
+        "model": run.config.model,
+        "preprocessing": PREPROCESSING_VERSION,
         "temperature": temperature,
         "calibration": description.plain(fitted),
         "thresholds": chosen,
-        "threshold": 0.5,
+        "threshold": 0.5,  # Of the predicted class in trainer.predict and the demo.
         "unsure": unsure,
-        "side": data.side,
-        "input": f"image: [batch, {data.side}, {data.side}, 1] float32 in 0..255, as "
-        "trainer.data.radiograph.standardize gives it",
-        "output": "probabilities [batch, classes], calibrated; map [batch, side, side, classes], where the evidence for "
-        "each class "
-        "lies; features [batch, channels]",
+        "side": side,
+        "input": f"image: [batch, {side}, {side}, 1] float32 in 0..255, as "
+        "trainer.data.radiograph.standardize returns it",
+        "output": "probabilities [batch, classes], calibrated; map [batch, side, side, classes], "
+        "the evidence for each class; features [batch, channels]",
     }

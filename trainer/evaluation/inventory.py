@@ -1,4 +1,8 @@
-"""What is in a data set, split by split and class by class, and which kinds of file names occur in one class only."""
+"""The inventory of a data set: counts by split and class, and file names of one class only.
+
+counts = count_images(splits, class_names)
+texts = lines(counts)
+"""
 
 import collections
 import re
@@ -10,129 +14,138 @@ import numpy as np
 
 from trainer.data.records import Records
 
-_LEAST = 5  # Images; smaller families say nothing.
+_MIN_FAMILY = 5  # Images; smaller families may be chance.
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+# Words of six or more hexadecimal digits, with a letter and a digit among them.
 _HEX = re.compile(
     r"(?<![0-9a-zA-Z])(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{6,}(?![0-9a-zA-Z])",
     re.IGNORECASE,
 )
 
 
-def take(
-    parts: dict[str, Records], class_names: tuple[str, ...], unreadable: Sequence[str] = ()
+def count_images(
+    splits: dict[str, Records], class_names: tuple[str, ...], unreadable: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Counts a data set.
+    """Counts images, groups and properties of files by split and class.
 
     Args:
-      parts: split → records.
+      splits: split name → records.
       class_names: in label order.
-      unreadable: one line for each file that could not be read.
+      unreadable: one line for each unreadable file.
 
     Returns:
-      plain values: classes (split → class → images, groups, formats, bit_depths, channels, width, height, bytes_a_pixel, the
-      last three as least, median and most), families (name families found in one class only), unreadable.
+      classes (split → class → images, groups, formats, bit_depths, channels, width, height,
+      bytes_a_pixel; the last three as min, median and max), families (see `families`), unreadable.
     """
+    classes = {}
+    for split, records in splits.items():
+        classes[split] = {
+            name: _properties(records.take(records.labels == label))
+            for label, name in enumerate(class_names)
+        }
     return {
-        "classes": {
-            split: {
-                name: _counted(part.take(np.flatnonzero(part.labels == index)))
-                for index, name in enumerate(class_names)
-            }
-            for split, part in parts.items()
-        },
-        "families": families(parts, class_names),
+        "classes": classes,
+        "families": families(splits, class_names),
         "unreadable": list(unreadable),
     }
 
 
-def families(parts: dict[str, Records], class_names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Families of file names of at least five images that occur in one class only, the largest first.
+def families(splits: dict[str, Records], class_names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Finds families of file names that occur in one class only.
 
     Returns:
-      dicts: family (the pattern), class, images, example.
+      For each family of at least five images: family (the pattern), class, images
+      and example; the largest family first.
     """
+    # Over all splits: a pattern of train that test breaks is no hint for the network.
     members: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
-    for part in parts.values():
-        for label, filename in zip(part.labels, part.filenames, strict=True):
+    for records in splits.values():
+        for label, filename in zip(records.labels, records.filenames, strict=True):
             members[family_of(str(filename))].append((int(label), str(filename)))
-    found = [
-        {
-            "family": family,
-            "class": class_names[rows[0][0]],
-            "images": len(rows),
-            "example": PurePosixPath(rows[0][1]).name,
-        }
-        for family, rows in members.items()
-        if len(rows) >= _LEAST and len({label for label, _ in rows}) == 1
-    ]
-    return sorted(found, key=lambda row: (-row["images"], row["family"]))
+    rows = []
+    for family, images in members.items():
+        # Names of one class alone show that the classes come from different sources.
+        labels = {label for label, _ in images}
+        if len(images) >= _MIN_FAMILY and len(labels) == 1:
+            label, filename = images[0]
+            row = {
+                "family": family,
+                "class": class_names[label],
+                "images": len(images),
+                "example": PurePosixPath(filename).name,
+            }
+            rows.append(row)
+    return sorted(rows, key=lambda row: (-row["images"], row["family"]))
 
 
 def family_of(filename: str) -> str:
-    """The pattern of a file's name: "IM_0012 (3).png" → "IM_# (#).png"; hexadecimal words and UUIDs become @."""
+    """Returns the pattern of a file name: "IM_0012 (3).png" → "IM_# (#).png".
+
+    UUIDs and hexadecimal words become @.
+    """
+    # In this order: a UUID is made of hexadecimal words, and those contain digits.
     name = _UUID.sub("@", PurePosixPath(filename).name)
     return re.sub(r"\d+", "#", _HEX.sub("@", name))
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """The inventory for the screen and the report."""
-    shown = []
-    for split, classes in found["classes"].items():
+def lines(counts: dict[str, Any]) -> list[str]:
+    """Formats an inventory for the screen and the report."""
+    texts = []
+    for split, classes in counts["classes"].items():
         for name, row in classes.items():
-            if not row["images"]:
-                shown.append(f"{split}/{name}: no image")
-                continue
-            kinds = ", ".join(f"{count} {kind}" for kind, count in row["formats"].items())
-            shown.append(
-                f"{split}/{name}: {row['images']} images of {row['groups']} groups (patients); "
-                f"{kinds}; width {_range(row['width'])}, height {_range(row['height'])} pixels; "
-                f"channels {_keys(row['channels'])}, bit depth {_keys(row['bit_depths'])}"
-            )
-    for row in found["families"]:
-        shown.append(
+            texts.append(f"{split}/{name}: {_row_text(row)}")
+    for row in counts["families"]:
+        texts.append(
             f"names like {row['family']} ({row['images']} files, such as {row['example']}) occur "
             f"in {row['class']} only"
         )
-    shown += [f"unreadable: {line}" for line in found["unreadable"]]
-    return shown
+    return texts + [f"unreadable: {line}" for line in counts["unreadable"]]
 
 
-def _counted(part: Records) -> dict[str, Any]:
-    if not len(part):
+def _row_text(row: dict[str, Any]) -> str:
+    if not row["images"]:
+        return "no image"
+    formats = ", ".join(f"{count} {name}" for name, count in row["formats"].items())
+    return (
+        f"{row['images']} images of {row['groups']} groups (patients); {formats}; width "
+        f"{_range(row['width'])}, height {_range(row['height'])} pixels; channels "
+        f"{', '.join(row['channels'])}, bit depth {', '.join(row['bit_depths'])}"
+    )
+
+
+def _properties(records: Records) -> dict[str, Any]:
+    if not len(records):  # Nothing has no smallest width.
         return {"images": 0, "groups": 0}
-    header = part.header
-    density = header["byte_size"] / np.maximum(header["width"] * header["height"], 1)
+    header = records.header
+    # A header without a size must not divide by zero.
+    pixels = np.maximum(header["width"] * header["height"], 1)
     return {
-        "images": len(part),
-        "groups": len(np.unique(part.groups)),
+        "images": len(records),
+        "groups": len(np.unique(records.groups)),
         "formats": _tally(header["format"]),
         "bit_depths": _tally(header["bit_depth"]),
         "channels": _tally(header["channels"]),
         "width": _spread(header["width"]),
         "height": _spread(header["height"]),
-        "bytes_a_pixel": _spread(density),
+        "bytes_a_pixel": _spread(header["byte_size"] / pixels),
     }
 
 
 def _tally(values: np.ndarray) -> dict[str, int]:
-    return {
-        str(value): int(count)
-        for value, count in zip(*np.unique(values, return_counts=True), strict=True)
-    }
+    unique, counts = np.unique(values, return_counts=True)
+    # NumPy's types are none of JSON's.
+    return {str(value): int(count) for value, count in zip(unique, counts, strict=True)}
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:
     return {
-        "least": float(values.min()),
+        "min": float(values.min()),
         "median": float(np.median(values)),
-        "most": float(values.max()),
+        "max": float(values.max()),
     }
 
 
 def _range(spread: dict[str, float]) -> str:
-    least, median, most = (f"{spread[name]:g}" for name in ("least", "median", "most"))
-    return least if least == most else f"{least} to {most} (median {median})"
-
-
-def _keys(tally: dict[str, int]) -> str:
-    return ", ".join(tally)
+    if spread["min"] == spread["max"]:
+        return f"{spread['min']:g}"
+    return f"{spread['min']:g} to {spread['max']:g} (median {spread['median']:g})"

@@ -1,7 +1,9 @@
-"""How often a test split has been scored: each scoring is a line of a file beside the data, over all workdirs.
+"""The ledger: one line for each scoring of a test split, in a file beside the data.
 
-A test that is looked at again and again is no test any more. The split is known by its content, so renaming or reordering its
-files starts no new count.
+    warning = append(data_dir, fingerprint(images, labels), entry(…))
+
+Model selection on repeated scores leaks the test set. The ledger counts the scorings over all
+workdirs. A split is identified by its content, so that renamed files start no new count.
 """
 
 import datetime
@@ -18,25 +20,28 @@ from trainer.analysis.intervals import Estimate
 
 try:
     import fcntl
-except ImportError:  # Not on Windows, where one short appending write is as good as it gets.
-    fcntl = None
+except ImportError:  # Windows has no file locks of this kind; one short append must do.
+    fcntl = None  # type: ignore[assignment]
 
 
 def fingerprint(images: Iterable[np.ndarray], labels: np.ndarray) -> str:
-    """Names a split by its pixels and labels, whatever its files are called and however they are ordered.
+    """Computes the identity of a split from its pixels and labels.
+
+    Names and order of the images do not matter.
 
     Args:
-      images: n arrays of any shape and type, as the model is given them.
+      images: n arrays of any shape and type, as the model reads them.
       labels: [n] int.
 
     Returns:
       64 hexadecimal digits, the SHA-256 over the sorted digests of (pixels, label).
     """
-    digests = sorted(
+    digests = [
         _digest(np.ascontiguousarray(image), int(label))
         for image, label in zip(images, labels, strict=True)
-    )
-    return hashlib.sha256(b"".join(digests)).hexdigest()
+    ]
+    # Sorted: the order of the images does not matter.
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
 def entry(
@@ -48,12 +53,11 @@ def entry(
     accuracy: Estimate,
     roc_auc: Estimate,
 ) -> dict[str, Any]:
-    """One scoring, as a line of the ledger holds it, with the time now (UTC, ISO 8601)."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    """Returns a line of the ledger with the present time (UTC, ISO 8601)."""
     return {
-        "time": now,
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command,
-        "workdir": str(workdir),
+        "workdir": workdir,
         "weights_sha256": weights_sha256,
         "split": split,
         "images": n,
@@ -63,73 +67,72 @@ def entry(
 
 
 def append(data_dir: str | Path, split_fingerprint: str, line: dict[str, Any]) -> str:
-    """Adds a scoring. Processes may do so at the same time: each line is one locked write at the file's end.
+    """Appends a scoring; several processes may do so at the same time.
 
     Args:
-      data_dir: where the prepared data lies.
-      split_fingerprint: as `fingerprint` gives it.
-      line: as `entry` gives it; anything JSON can hold.
+      data_dir: folder of the prepared sets.
+      split_fingerprint: from `fingerprint`.
+      line: from `entry`.
 
     Returns:
-      empty, or one line of warning where the ledger cannot be written: scores are not lost for it.
+      One line of warning if the ledger cannot be written, else an empty string. Scores are not
+      lost for it.
     """
-    place = path(data_dir, split_fingerprint)
+    ledger_path = path(data_dir, split_fingerprint)
     text = (json.dumps(line, separators=(",", ":")) + "\n").encode()
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(place, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        ledger_path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(ledger_path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             if fcntl:
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            os.write(handle, _mended(handle) + text)
+            # One write for the whole line: processes do not interleave.
+            os.write(handle, _missing_newline(handle) + text)
         finally:
             os.close(handle)
     except OSError as error:
         return (
-            f"warning: this scoring could not be noted in {place} ({error.strerror}); its count of "
-            "scorings is too low. Make the folder writable or use another --data_dir."
+            f"warning: this scoring could not be noted in {ledger_path} ({error.strerror}); its "
+            "count of scorings is too low. Make the folder writable or use another --data_dir."
         )
     return ""
 
 
 def read(data_dir: str | Path, split_fingerprint: str) -> list[dict[str, Any]]:
-    """All scorings of a split, oldest first; empty where there is none. Lines cut off in writing are left out."""
+    """Reads all scorings of a split, oldest first; damaged lines are left out."""
     try:
-        lines = (
-            path(data_dir, split_fingerprint)
-            .read_text(encoding="utf-8", errors="replace")
-            .splitlines()
-        )
+        text = path(data_dir, split_fingerprint).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    found = []
-    for line in lines:
+    scorings = []
+    for line in text.splitlines():
         try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:
+            scorings.append(json.loads(line))
+        except json.JSONDecodeError:  # A writer was killed in the middle of its line.
             continue
-    return found
+    return scorings
 
 
 def count(data_dir: str | Path, split_fingerprint: str) -> int:
-    """How often a split has been scored."""
+    """Counts the scorings of a split."""
     return len(read(data_dir, split_fingerprint))
 
 
 def path(data_dir: str | Path, split_fingerprint: str) -> Path:
-    """Where the ledger of a split lies."""
+    """Returns the path of a split's ledger."""
+    # 64 bits tell all splits of a folder apart and keep the name short.
     return Path(data_dir) / "ledger" / f"{split_fingerprint[:16]}.jsonl"
 
 
 def _digest(image: np.ndarray, label: int) -> bytes:
-    described = f"{image.dtype.str} {image.shape} {label} ".encode()
-    return hashlib.sha256(described + hashlib.sha256(image.tobytes()).digest()).digest()
+    # Type and shape count too: the same bytes in another shape are another image.
+    header = f"{image.dtype.str} {image.shape} {label} ".encode()
+    return hashlib.sha256(header + hashlib.sha256(image.tobytes()).digest()).digest()
 
 
-def _mended(handle: int) -> bytes:
-    """A line's end where the last writer was killed before its own, so that its line does not take the next one with it."""
-    size = os.lseek(handle, 0, os.SEEK_END)
-    if size == 0:
+def _missing_newline(handle: int) -> bytes:
+    """Returns the newline that a killed writer left out, if any."""
+    if os.lseek(handle, 0, os.SEEK_END) == 0:
         return b""
     os.lseek(handle, -1, os.SEEK_END)
     return b"" if os.read(handle, 1) == b"\n" else b"\n"

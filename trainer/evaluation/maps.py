@@ -1,4 +1,7 @@
-"""Where a model looks: its maps over some images, measured against the lungs, the lesions, and maps of shuffled weights."""
+"""Evidence maps of a model, measured against lungs, lesions and shuffled weights.
+
+content = measure_maps(model, records, predictions, folder, title)
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,102 +9,117 @@ from typing import Any
 import numpy as np
 
 from trainer.analysis import explanation, figures
+from trainer.analysis.intervals import Estimate
 from trainer.analysis.predictions import Predictions
 from trainer.data import lungs
 from trainer.data.records import Records
-from trainer.evaluation import description
+from trainer.evaluation.description import plain
 from trainer.evaluation.saved_model import SavedModel
 
-_MOST = 60  # Images looked into: enough for an interval, and a few seconds.
-_SHOWN = 12
-_SHUFFLED = 12
+_MAX_MEASURED = 60  # Enough for an interval, in a few seconds.
+_MAX_DRAWN = 12  # Two rows of a figure.
+_MAX_SHUFFLED = 12  # Each needs a map of a second network.
 
 
-def look(
-    model: SavedModel, part: Records, said: Predictions, folder: Path, title: str, seed: int = 0
+def measure_maps(
+    model: SavedModel,
+    records: Records,
+    predictions: Predictions,
+    folder: Path,
+    title: str,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Measures maps of the class that was said, over images drawn at random, and draws some of them.
+    """Measures maps of the predicted class on a random sample.
 
     Args:
       model: the saved model.
-      part: the images.
-      said: what the model said of them, in the same order.
-      folder: where maps.png goes.
+      records: the images.
+      predictions: of these images, in the same order.
+      folder: for maps.png.
       title: of the figure.
-      seed: of the draw.
+      seed: of the sample and of the shuffled weights.
 
     Returns:
-      what evaluation.json holds: explanation (estimates), explanation_lines.
+      Entries of evaluation.json: explanation (estimates) and explanation_lines.
     """
-    if not len(part):
+    if not len(records):
         return {"explanation": {}, "explanation_lines": []}
-    predicted = said.probabilities.argmax(axis=1)
-    drawn = np.sort(np.random.Generator(np.random.Philox(key=seed)).permutation(len(part))[:_MOST])
-    looked, classes = part.take(drawn), predicted[drawn]
-    found = model.maps(looked.images, classes)
-    known = looked.lung_masks is not None
-    share = explanation.lung_share(
-        found, looked.lung_masks if known else lungs.mask(looked.images), looked.groups
-    )
-    few = slice(0, _SHUFFLED)
-    shuffled = model.shuffled(seed).maps(looked.images[few], classes[few])
-    likeness = explanation.randomisation_similarity(found[few], shuffled, looked.groups[few])
-    facts = {"lung_share": share, "randomisation_similarity": likeness}
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    chosen = np.sort(rng.permutation(len(records))[:_MAX_MEASURED])
+    sample = records.take(chosen)
+    classes = predictions.predicted[chosen]
+    maps = model.maps(sample.images, classes)  # [n, side, side]
+    share, source = _lung_share(maps, sample)
+    # Maps that survive shuffled weights do not show what was learnt (Adebayo 2018).
+    few = slice(0, _MAX_SHUFFLED)
+    shuffled = model.with_shuffled_weights(seed).maps(sample.images[few], classes[few])
+    similarity = explanation.randomisation_similarity(maps[few], shuffled, sample.groups[few])
+    facts: dict[str, Any] = {"lung_share": share, "randomisation_similarity": similarity}
     lines = [
-        f"Mass of the map inside the lung fields ({'as drawn' if known else 'approximate'}), over "
-        f"what their area would hold by chance, on {len(looked)} images drawn at random: {share}.",
-        f"Rank correlation with maps of the same network with its weights shuffled: {likeness}. "
-        + (
-            "Near 1 a map would not show what was learnt."
-            if likeness.value is None or likeness.value < explanation.SAME
-            else "That is high: these maps hardly show what was learnt, so read nothing into them."
+        (
+            f"Mass of the map inside the lung fields ({source}), over what their area would hold "
+            f"by chance, on {len(sample)} images drawn at random: {share}."
         ),
+        _similarity_line(similarity),
     ]
-    if looked.lesion_masks is not None and model.facts["positive_class"] is not None:
-        index = said.class_names.index(model.facts["positive_class"])
-        rightly = (looked.labels == index) & (classes == index)
-        facts["pointing_game"] = explanation.pointing_game(
-            found[rightly], looked.lesion_masks[rightly], looked.groups[rightly]
-        )
+    positive = predictions.positive_index
+    if sample.lesion_masks is not None and positive is not None:
+        # Only there does a lesion explain the answer.
+        hits = (sample.labels == positive) & (classes == positive)  # [n] bool
+        game = explanation.pointing_game(maps[hits], sample.lesion_masks[hits], sample.groups[hits])
+        facts["pointing_game"] = game
         lines.append(
-            f"Pointing game, on images rightly called {said.class_names[index]}: the map's peak "
-            f"lies in a lesion in {facts['pointing_game']['hits']} of them; by chance in "
-            f"{facts['pointing_game']['chance']}."
+            f"Pointing game, on images rightly called {predictions.positive_class}: the map's "
+            f"peak lies in a lesion in {game['hits']} of them; by chance in {game['chance']}."
         )
-    _draw(model, part, said, predicted, folder / "maps.png", title)
-    return {"explanation": description.plain(facts), "explanation_lines": lines}
+    _draw(model, records, predictions, folder / "maps.png", title)
+    return {"explanation": plain(facts), "explanation_lines": lines}
+
+
+def _similarity_line(similarity: Estimate) -> str:
+    verdict = "Near 1 a map would not show what was learnt."
+    if similarity.value is not None and similarity.value >= explanation.SAME:
+        verdict = "That is high: these maps hardly show what was learnt, so read nothing into them."
+    return (
+        "Rank correlation with maps of the same network with its weights shuffled: "
+        f"{similarity}. {verdict}"
+    )
+
+
+def _lung_share(maps: np.ndarray, sample: Records) -> tuple[Estimate, str]:
+    """Measures the mass of maps in the lungs; names the source of the lung masks."""
+    # Phantoms know their lungs.
+    if sample.lung_masks is not None:
+        return explanation.lung_share(maps, sample.lung_masks, sample.groups), "as drawn"
+    masks = lungs.mask(sample.images)  # [n, side, side] bool
+    return explanation.lung_share(maps, masks, sample.groups), "approximate"
 
 
 def _draw(
-    model: SavedModel,
-    part: Records,
-    said: Predictions,
-    predicted: np.ndarray,
-    path: Path,
-    title: str,
+    model: SavedModel, records: Records, predictions: Predictions, path: Path, title: str
 ) -> None:
-    """Draws the worst mistakes first, then the surest right answers of each class in turn."""
-    sure = said.probabilities[np.arange(len(part)), predicted]
-    wrong = np.flatnonzero(predicted != said.labels)
-    wrong = wrong[np.argsort(-sure[wrong], kind="stable")][: _SHOWN // 2]
-    right = np.flatnonzero(predicted == said.labels)
-    place = np.zeros(len(part), np.int64)  # The how-manieth of its class an image is, by sureness.
+    """Draws the most confident mistakes, then correct images of each class."""
+    confidence = predictions.confidence
+    predicted = predictions.predicted
+    # At most half of the figure, so that correct images have room.
+    wrong = np.flatnonzero(~predictions.correct)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][: _MAX_DRAWN // 2]
+    correct = np.flatnonzero(predictions.correct)
+    rank = np.zeros(len(records), np.int64)  # Of an image within its class, by confidence.
     for label in np.unique(predicted):
-        members = right[predicted[right] == label]
-        place[members[np.argsort(-sure[members], kind="stable")]] = np.arange(len(members))
-    right = right[np.lexsort((predicted[right], place[right]))][: _SHOWN - len(wrong)]
-    shown = np.concatenate([wrong, right])
-    names = said.class_names
+        members = correct[predicted[correct] == label]
+        rank[members[np.argsort(-confidence[members], kind="stable")]] = np.arange(len(members))
+    order = np.lexsort((predicted[correct], rank[correct]))  # The classes take turns.
+    chosen = np.concatenate([wrong, correct[order][: _MAX_DRAWN - len(wrong)]])
+
     captions = [
-        f"{figures.short_name(str(part.filenames[i]))}\n"
-        f"true {names[said.labels[i]]}\n"
-        f"said {names[predicted[i]]} {sure[i]:.0%}: evidence for it"
-        for i in shown
+        f"{figures.verdict_caption(predictions, index)}: evidence for it" for index in chosen
     ]
-    explanation.contact_sheet(
-        part.images[shown],
-        model.maps(part.images[shown], predicted[shown]),
+    figures.contact_sheet(
+        records.images[chosen],
         captions,
         path,
         f"Maps of evidence: {title}",
+        columns=6,
+        maps=model.maps(records.images[chosen], predicted[chosen]),
     )

@@ -1,7 +1,9 @@
-"""Writes report.html, one self-contained page, and MODEL_CARD.md from what lies in a workdir.
+"""The report of a run: report.html, one self-contained page, and MODEL_CARD.md.
 
-It computes nothing: every number comes from metrics.json, evaluation/test/evaluation.json, audit/audit.json and summary.json,
-so it can be written again whenever one of them has changed.
+    write(workdir)
+
+It computes nothing. Every number comes from metrics.json, evaluation/test/evaluation.json,
+audit/audit.json and summary.json, so it can be rewritten whenever one of them has changed.
 """
 
 import base64
@@ -10,15 +12,12 @@ from typing import Any
 
 import jinja2
 
-from trainer import workdir
-from trainer.workdir import Workdir
+from trainer.evaluation.result import read_spread
+from trainer.workdir import Workdir, read_json
 
-_TEMPLATES = Path(__file__).parent / "templates"
-_HIDDEN_SETTINGS = (
-    "workdir",
-    "data_dir",
-    "manual_dir",
-)  # Places on someone's machine are nobody else's business.
+_FOLDER = Path(__file__).parent / "templates"
+_TEMPLATES = {"report.html.jinja": "report.html", "model_card.md.jinja": "MODEL_CARD.md"}
+_PRIVATE_SETTINGS = ("workdir", "data_dir", "manual_dir")  # Paths of somebody's machine.
 _PICTURES = {
     "controls": "audit/controls.png",
     "near_duplicates": "audit/near_duplicates.png",
@@ -45,49 +44,43 @@ _NAMES = {
 }
 
 
-def write(work: Workdir) -> None:
-    """Writes both files into a workdir that has a metrics.json; parts that were not computed are left out.
+def write(workdir: Workdir) -> None:
+    """Writes both files into the workdir of a finished run.
 
     Raises:
       UserError: one of the files it reads is damaged.
     """
-    found = _read(work)
+    content = _content(workdir)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        # File and class names come from users; the model card is Markdown.
         autoescape=jinja2.select_autoescape(["html.jinja"]),
         trim_blocks=True,
         lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined,  # A misspelt variable is an error, not a gap.
     )
-    for template, name in (
-        ("report.html.jinja", "report.html"),
-        ("model_card.md.jinja", "MODEL_CARD.md"),
-    ):
-        text = environment.get_template(template).render(**found)
-        part = work.path / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(work.path / name)
+    for template, name in _TEMPLATES.items():
+        text = environment.get_template(template).render(**content)
+        # Written beside and renamed: a reader never sees half a page.
+        partial = workdir.path / f"{name}.part"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(workdir.path / name)
 
 
-def _read(work: Workdir) -> dict[str, Any]:
-    """Everything the templates speak of."""
-    metrics, config = work.metrics(), workdir.read_json(work.path / "config.json")
-    evaluation, audit, summary, facts = (
-        _optional(work.path / name)
-        for name in (
-            "evaluation/test/evaluation.json",
-            "audit/audit.json",
-            "summary.json",
-            "model/model.json",
-        )
-    )
-    dataset, test = metrics["dataset"], metrics.get("test")
+def _content(workdir: Workdir) -> dict[str, Any]:
+    """Collects the variables of the templates."""
+    metrics = workdir.metrics()
+    config = read_json(workdir.path / "config.json")
+    # Either may have been deleted: the report then leaves its sections out.
+    evaluation = _read_optional(workdir.path / "evaluation" / "test" / "evaluation.json")
+    audit = _read_optional(workdir.path / "audit" / "audit.json")
+    dataset = metrics["dataset"]
+    test = metrics.get("test")
     comparison = audit.get("comparison", {})
-    return {
-        "title": f"{metrics['model']} on {dataset['name']}"
-        + (" (synthetic data)" if dataset["synthetic"] else ""),
-        "subtitle": "What this classifier of chest radiographs scores, what its controls score, and what may be concluded.",
-        "workdir": work.path.name,
+    synthetic = " (synthetic data)" if dataset["synthetic"] else ""
+    content = {
+        "title": f"{metrics['model']} on {dataset['name']}{synthetic}",
+        "workdir": workdir.path.name,
         "synthetic": dataset["synthetic"],
         "positive": dataset["positive_class"],
         "class_names": dataset["class_names"],
@@ -97,94 +90,86 @@ def _read(work: Workdir) -> dict[str, Any]:
         "sentence": comparison.get("sentence"),
         "sentence_warns": bool(comparison.get("warns")),
         "copied_note": audit.get("near_duplicates", {}).get("warning"),
-        "controls": [
-            {
-                "what": control["what"],
-                "kind": control["kind"].replace("_", " "),
-                "name": control["name"],
-                "accuracy": control["accuracy"],
-                "roc_auc": control["roc_auc"],
-            }
-            for control in audit.get("controls", [])
-        ],
+        "controls": audit.get("controls", []),
         "retrained": audit.get("retrained", []),
         "lungs_note": audit.get("lungs_note"),
-        "split_name": "the test images",
-        "scores": _named(evaluation.get("scores") or test or {}),
-        "ece_note": evaluation.get("ece_note"),
-        "prevalence": evaluation.get("prevalence", []),
-        "thresholds": evaluation.get("thresholds", []),
-        "calibration_lines": evaluation.get("calibration_lines", []),
-        "explanation_lines": evaluation.get("explanation_lines", []),
-        "refusal_lines": evaluation.get("refusal_lines", []),
+        # evaluation.json holds more scores than metrics.json.
+        "scores": _with_titles(evaluation.get("scores") or test or {}),
         "subgroups": evaluation.get("subgroups", {}),
         "data_lines": audit.get("lines", []),
-        "spread": _spread(summary),
+        "spread": _spread(workdir.path / "summary.json"),
         "training_lines": _training_lines(metrics, config),
+        # Without paths, so that the report can be passed on.
         "settings": {
-            name: value for name, value in config["config"].items() if name not in _HIDDEN_SETTINGS
+            name: value for name, value in config["config"].items() if name not in _PRIVATE_SETTINGS
         },
-        "versions": config["versions"],
-        "git_commit": config.get("git_commit"),
-        "facts": facts,
-        "pictures": {
-            name: _embedded(work.path / place)
-            for name, place in _PICTURES.items()
-            if (work.path / place).exists()
-        },
+        "pictures": _embedded_pictures(workdir.path),
     }
+    # Missing where a split has no positive class, no image or no refusal.
+    lists = ("prevalence", "thresholds", "calibration_lines", "explanation_lines", "refusal_lines")
+    return content | {name: evaluation.get(name, []) for name in lists}
 
 
-def _optional(path: Path) -> dict[str, Any]:
-    return workdir.read_json(path) if path.exists() else {}
+def _read_optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
 
 
-def _named(scores: dict[str, Any]) -> dict[str, Any]:
+def _with_titles(scores: dict[str, Any]) -> dict[str, Any]:
     return {_NAMES.get(name, name.replace("_", " ")): estimate for name, estimate in scores.items()}
 
 
-def _spread(summary: dict[str, Any]) -> dict[str, Any] | None:
-    if not summary:
+def _spread(path: Path) -> dict[str, Any] | None:
+    """Reads the spread over the members of a repetition; None for a single run."""
+    if not path.exists():
         return None
-    count, scored = len(summary["members"]), summary["scored_on"]
-    title = (
-        f"{count} folds, each scored on the part of Train held out from it"
-        if summary["kind"] == "folds"
-        else f"{count} seeds, each scored on the {scored} split"
-    )
-    return {"title": title, "rows": _named(summary["spread"])}
+    summary = read_spread(path)
+    count = len(summary["members"])
+    title = f"{count} seeds, each scored on the {summary['scored_on']} split"
+    if summary["kind"] == "folds":
+        title = f"{count} folds, each scored on the part of Train held out from it"
+    return {"title": title, "rows": _with_titles(summary["spread"])}
 
 
 def _training_lines(metrics: dict[str, Any], config: dict[str, Any]) -> list[str]:
-    settings, images = config["config"], metrics["dataset"]["images"]
-    counted = ", ".join(f"{count} in {name}" for name, count in images.items())
+    settings = config["config"]
+    dataset = metrics["dataset"]
+    counts = ", ".join(f"{count} in {split}" for split, count in dataset["images"].items())
     lines = [
-        f"Network {metrics['model']} with {metrics['parameters']:,} weights, at "
-        f"{settings['image_size']} × {settings['image_size']} pixels; {settings['epochs']} epochs "
-        f"of batches of {settings['batch_size']}, {settings['optimizer']} at "
-        f"{settings['learning_rate']:g} ({settings['schedule']}), seed {settings['seed']}.",
-        f"Data: {metrics['dataset']['name']} ({counted} images), fingerprint "
-        f"{metrics['dataset']['source_fingerprint'][:16]}.",
+        (
+            f"Network {metrics['model']} with {metrics['parameters']:,} weights, at "
+            f"{settings['image_size']} × {settings['image_size']} pixels; {settings['epochs']} "
+            f"epochs of batches of {settings['batch_size']}, {settings['optimizer']} at "
+            f"{settings['learning_rate']:g} ({settings['schedule']}), seed {settings['seed']}."
+        ),
+        (
+            f"Data: {dataset['name']} ({counts} images), fingerprint "
+            f"{dataset['source_fingerprint'][:16]}."  # Long enough to compare by eye.
+        ),
     ]
-    if (ledger := metrics.get("ledger")) and ledger.get("count"):
+    scorings = metrics.get("ledger", {}).get("count")
+    if scorings:
         lines.append(
-            f"This test split has been scored {ledger['count']} times by runs that share its "
-            "data_dir, this run included. The more often a test split is looked at, the less its "
-            "best score means."
+            f"This test split has been scored {scorings} times by runs that share its data_dir, "
+            "this run included. The more often a test split is scored, the less its best score "
+            "means."
         )
-    if seconds := metrics.get("seconds", {}).get("training"):
-        lines.append(
-            f"Training took {seconds:.0f} s; weights SHA-256 "
-            f"{metrics.get('weights_sha256', 'none')[:16]}…"
-        )
-    lines.append(
-        "Made with "
-        + ", ".join(f"{name} {version}" for name, version in config["versions"].items())
-        + (f", commit {config['git_commit'][:12]}" if config.get("git_commit") else "")
-        + "."
-    )
+    # An ensemble has only the time of its members together.
+    seconds = metrics.get("seconds", {}).get("training")
+    if seconds:
+        digest = metrics.get("weights_sha256", "none")[:16]
+        lines.append(f"Training took {seconds:.0f} s; weights SHA-256 {digest}…")
+    versions = ", ".join(f"{name} {version}" for name, version in config["versions"].items())
+    commit = config.get("git_commit")  # None outside a checkout.
+    lines.append(f"Made with {versions}" + (f", commit {commit[:12]}." if commit else "."))
     return lines
 
 
-def _embedded(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+def _embedded_pictures(folder: Path) -> dict[str, str]:
+    """Encodes the figures of a workdir as data URLs, by name; missing figures are left out."""
+    pictures = {}
+    for name, path in _PICTURES.items():
+        if (folder / path).exists():
+            # Within the page: it can be sent as one file.
+            encoded = base64.b64encode((folder / path).read_bytes()).decode()
+            pictures[name] = f"data:image/png;base64,{encoded}"
+    return pictures

@@ -1,4 +1,8 @@
-"""A finished run's model, loaded from its workdir: what it says of prepared squares, and where it looks."""
+"""A finished run's model: loading, saving, predictions and evidence maps.
+
+model = load(Path("runs/mine"))
+probabilities, features = model.predict(images)
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,129 +14,157 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from trainer import workdir
 from trainer.analysis.refusal import Refusal
+from trainer.data.radiograph import PREPROCESSING_VERSION
 from trainer.errors import UserError
-from trainer.evaluation import export_network as _explained
+from trainer.evaluation import export_network  # noqa: F401  Registers the layers of saved models.
 from trainer.training import input_pipeline
+from trainer.training.input_pipeline import Images
+from trainer.workdir import read_json, write_json
 
-_BATCH = 16
+_BATCH_SIZE = 16  # Images: little memory, and the graph is built for one shape.
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedModel:
-    """A model and what is written beside it.
+    """A saved network with its facts.
 
     Attributes:
-      network: from squares to probabilities, map and features, as `explained.export_of` has it.
+      network: from prepared images to probabilities, map and features, as
+        `export_network.build_export` makes it.
       facts: model.json: class_names, positive_class, temperature, thresholds, …
     """
 
     network: keras.Model
     facts: dict[str, Any]
 
-    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Calibrated probabilities [n, classes] float64, features [n, channels] float32 of squares [n, side, side, 1] uint8."""
+    def predict(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
+        """Predicts prepared images.
+
+        Args:
+          images: [n, side, side, 1] uint8.
+
+        Returns:
+          Calibrated probabilities [n, classes] float64, and features [n, channels] float32.
+        """
+        # Without the map: the graph leaves out what nobody reads.
         outputs = self.network.output
         model = keras.Model(self.network.input, [outputs["probabilities"], outputs["features"]])
         forward = tf.function(lambda batch: model(batch, training=False))
-        probabilities, features = _in_batches(
-            images, forward, "predicting", [output.shape[1:] for output in model.outputs]
-        )
+        shapes = [output.shape[1:] for output in model.outputs]
+        probabilities, features = _in_batches(images, forward, "predicting", shapes)
         return probabilities.astype(np.float64), features
 
     def maps(self, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        """Where the evidence for a class lies: [n, side, side] float32 ≥ 0, of class classes[i] ([n] int) in image i."""
+        """Computes the evidence map of one class for each image.
+
+        Args:
+          images: [n, side, side, 1] uint8.
+          classes: [n] int, the class of each map.
+
+        Returns:
+          [n, side, side] float32, ≥ 0.
+        """
         model = keras.Model(self.network.input, self.network.output["map"])
-        of_class = tf.function(
-            lambda batch, wanted: [tf.einsum("bhwc,bc->bhw", model(batch, training=False), wanted)]
-        )
-        waiting = iter(
-            np.eye(model.output_shape[-1], dtype=np.float32)[
-                np.append(classes, np.zeros(_BATCH, np.int64))
-            ]
-        )
+
+        @tf.function
+        def map_of_class(batch: tf.Tensor, one_hot: tf.Tensor) -> list[tf.Tensor]:
+            maps = model(batch, training=False)  # [batch, side, side, classes]
+            return [tf.einsum("bhwc,bc->bhw", maps, one_hot)]  # [batch, side, side]
+
+        # The last batch is padded with images; their maps are dropped.
+        padded = np.append(classes, np.zeros(_BATCH_SIZE, np.int64))
+        one_hot = iter(np.eye(model.output_shape[-1], dtype=np.float32)[padded])
 
         def forward(batch: tf.Tensor) -> list[tf.Tensor]:
-            return of_class(
-                batch, tf.constant(np.stack([next(waiting) for _ in range(len(batch))]))
-            )
+            rows = np.stack([next(one_hot) for _ in range(len(batch))])  # [batch, classes]
+            return map_of_class(batch, tf.constant(rows))
 
         return _in_batches(images, forward, "drawing maps", [images.shape[1:3]])[0]
 
-    def shuffled(self, seed: int) -> "SavedModel":
-        """The same network with the values of each weight tensor shuffled, for the sanity check of its maps (Adebayo 2018)."""
+    def with_shuffled_weights(self, seed: int) -> "SavedModel":
+        """Shuffles the values of each weight tensor (Adebayo 2018)."""
         rng = np.random.Generator(np.random.Philox(key=seed))
-        other = keras.models.clone_model(self.network)
-        other.set_weights([rng.permuted(value, axis=None) for value in self.network.get_weights()])
-        return SavedModel(other, self.facts)
+        # A copy: this model's own weights stay.
+        shuffled = keras.models.clone_model(self.network)
+        weights = self.network.get_weights()
+        shuffled.set_weights([rng.permuted(value, axis=None) for value in weights])
+        return SavedModel(shuffled, self.facts)
 
 
 def load(path: Path) -> SavedModel:
-    """Loads the model of a workdir. No code is run from it.
+    """Loads the model of a workdir without running code from it.
 
     Raises:
-      UserError: the folder holds no finished model.
+      UserError: the folder holds no finished model, or one of another version.
     """
-    model = path / "model" / "model.keras"
-    if not model.exists():
+    model_path = path / "model" / "model.keras"
+    if not model_path.exists():
         raise UserError(
             f"{path} holds no finished model; run trainer.main with --workdir={path} to its end."
         )
+    # Safe mode refuses layers that hold Python code; a workdir may come from somebody else.
     try:
-        network = keras.saving.load_model(model, compile=False, safe_mode=True)
-    except (OSError, ValueError) as error:
+        network = keras.saving.load_model(model_path, compile=False, safe_mode=True)
+    except (OSError, ValueError, TypeError) as error:  # TypeError: a layer has other arguments now.
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"{model} cannot be loaded ({reason}); train it again in a new --workdir."
+            f"{model_path} cannot be loaded ({reason}); train it again in a new --workdir."
         ) from error
-    if not isinstance(network.output, dict):
+    facts = read_json(path / "model" / "model.json")
+    # Other preprocessing would give other images, and so wrong probabilities without an error.
+    if not isinstance(network.output, dict) or facts["preprocessing"] != PREPROCESSING_VERSION:
         raise UserError(
-            f"{model} was saved by an earlier version; train it again in a new --workdir."
+            f"{model_path} was saved by another version; train it again in a new --workdir."
         )
-    return SavedModel(network, workdir.read_json(path / "model" / "model.json"))
+    return SavedModel(network, facts)
 
 
-def refusal_arrays(path: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of model/refusal.npz in a workdir; None where nothing was fitted."""
-    place = path / "model" / "refusal.npz"
-    return Refusal.load(place).to_arrays() if place.exists() else None
+def save(path: Path, model: SavedModel) -> None:
+    """Saves a model into a workdir: model/model.keras and model/model.json."""
+    folder = path / "model"
+    folder.mkdir(exist_ok=True)
+    model.network.save(folder / "model.keras")
+    write_json(folder / "model.json", model.facts)
 
 
-def prepared_squares(builder: Any, count: int) -> np.ndarray:
-    """The first squares of a prepared set's test split, [count, side, side, 1] uint8."""
-    return np.stack(
-        [row["image"] for row in builder.as_dataset(split=f"test[:{count}]").as_numpy_iterator()]
-    )
+def load_refusal(path: Path) -> Refusal | None:
+    """Loads model/refusal.npz of a workdir; None if no refusal was fitted."""
+    refusal_path = path / "model" / "refusal.npz"
+    return Refusal.load(refusal_path) if refusal_path.exists() else None
 
 
 def _in_batches(
-    images: np.ndarray,
+    images: Images,
     forward: Callable[[tf.Tensor], list[tf.Tensor]],
-    what: str,
+    description: str,
     shapes: list[tuple],
 ) -> list[np.ndarray]:
-    """Each output of `forward` over all images, every image once; `shapes` are those of one image's outputs."""
-    batches = input_pipeline.evaluation_batches(images, _BATCH)
-    shown = tqdm(
-        batches,
-        what,
-        -(-len(images) // _BATCH),
+    """Runs a function over all images.
+
+    Args:
+      images: [n, side, side, 1] uint8.
+      forward: batch → outputs.
+      description: beside the progress bar.
+      shapes: of one image's outputs, for n = 0.
+
+    Returns:
+      Each output, [n, …].
+    """
+    batches = tqdm(
+        input_pipeline.evaluation_batches(images, _BATCH_SIZE),
+        description,
+        -(-len(images) // _BATCH_SIZE),
         unit=" batches",
         delay=2,
         leave=False,
         disable=None,
     )
-    parts = [
-        [output.numpy()[:real] for output in forward(tf.constant(batch))] for batch, real in shown
+    # The last batch is padded; only its first `count` rows are images.
+    outputs = [
+        [output.numpy()[:count] for output in forward(tf.constant(batch))]
+        for batch, count in batches
     ]
-    if not parts:
+    if not outputs:
         return [np.zeros((0, *shape), np.float32) for shape in shapes]
-    return [np.concatenate(found) for found in zip(*parts, strict=True)]
-
-
-def save(path: Path, model: SavedModel) -> None:
-    """Saves a model into a workdir: model/model.keras and model/model.json."""
-    (path / "model").mkdir(exist_ok=True)
-    model.network.save(path / "model" / "model.keras")
-    workdir.write_json(path / "model" / "model.json", model.facts)
+    return [np.concatenate(output) for output in zip(*outputs, strict=True)]

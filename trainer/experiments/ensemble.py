@@ -1,55 +1,42 @@
-"""The mean of several members as one model: saved and scored like any other."""
-
-import time
+"""The mean of several trained members as one model."""
 
 from trainer.analysis.predictions import Predictions
-from trainer.config import TrainConfig
-from trainer.data.prepared import Prepared
+from trainer.data.run import Run
 from trainer.evaluation import export_network, finish, near_duplicates, saved_model
-from trainer.training import input_pipeline, summary
-from trainer.workdir import Workdir
+from trainer.evaluation.finish import Scored
+from trainer.evaluation.result import Result
+from trainer.evaluation.saved_model import SavedModel
+from trainer.training import input_pipeline
 
 
 def save_and_score(
-    config: TrainConfig,
-    data: Prepared,
-    work: Workdir,
-    members: list[summary.Result],
-    held_out: Predictions | None,
-    started: float,
-) -> summary.Result:
-    """Averages the members' saved models, saves the average in the workdir and scores it once on train and test.
+    run: Run, members: list[Result], held_out: Predictions | None, seconds: float
+) -> Result:
+    """Saves the mean of the members and scores it like any model.
 
     Args:
-      config: of the repetition, resolved.
-      data: the set the members were trained on.
-      work: where the average goes.
+      run: the repetition; the average goes to its workdir.
       members: finished runs.
-      held_out: what members said of parts held out from them; the thresholds come from there.
-      started: `time.monotonic()` when the command began.
+      held_out: members' predictions of images held out from them; thresholds are fitted to them.
+      seconds: spent on the members.
     """
-    if work.finished:
-        return summary.Result(work, work.metrics(), resumed=True)
-    models = [saved_model.load(member.workdir.path).network for member in members]
-    model = saved_model.SavedModel(export_network.average_of(models), {})
-    known_copies = near_duplicates.of_prepared(data, config.group_copies)
-    parts = {}
+    # One network that holds all members, so that every export and the demo take it like any other.
+    networks = [saved_model.load(member.workdir.path).network for member in members]
+    model = SavedModel(export_network.build_ensemble(networks), {})
+    duplicates = near_duplicates.find_in_dataset(run.data, run.config.group_copies)
+    splits = {}
+    predictions = {}
     for name in ("train", "test"):
-        part = input_pipeline.load(data.builder, name, data.side)
-        parts[name] = part.with_groups(known_copies.join(part.filenames, part.groups))
-    said = {
-        name: finish.predictions_of(part, model.predict(part.images)[0], data)
-        for name, part in parts.items()
+        # At the prepared side: the saved network resamples by itself.
+        examples = input_pipeline.load(run.data.builder, name, run.data.side)
+        splits[name] = duplicates.merge_records(examples)
+        probabilities, _ = model.predict(examples.images)  # [n, classes]
+        predictions[name] = splits[name].predictions(probabilities, run.data)
+    facts = {
+        "members": len(members),
+        "parameters": model.network.count_params(),
+        "seconds": {"total": round(seconds, 1)},
     }
-    return finish.finish(
-        work,
-        data,
-        config,
-        finish.Scored(parts, said, held_out, known_copies),
-        lambda temperature: model.network,
-        {
-            "members": len(members),
-            "parameters": model.network.count_params(),
-            "seconds": {"total": round(time.monotonic() - started, 1)},
-        },
-    )
+    scored = Scored(splits, predictions, held_out, duplicates)
+    # Each member has its own temperature in its network already.
+    return finish.finish(run, scored, lambda _: model.network, facts)

@@ -1,6 +1,8 @@
-"""Several runs as one: repeated with other seeds, or cross-validated by group; resumable, with one summary of the spread.
+"""Several runs as one: cross-validated by group, or repeated with other seeds.
 
 python -m trainer.main --folds=5        python -m trainer.main --seeds=5 --ensemble
+
+Members are resumable runs in WORKDIR/members; summary.json holds the spread of their scores.
 """
 
 import dataclasses
@@ -11,102 +13,118 @@ from typing import Any
 import keras
 import numpy as np
 
-from trainer import workdir
 from trainer.analysis import predictions
 from trainer.analysis.predictions import Predictions
 from trainer.config import TrainConfig
+from trainer.data.run import open_run
 from trainer.errors import Stopped
+from trainer.evaluation.result import Result
 from trainer.experiments import ensemble
-from trainer.training import loop, summary
-
-_SPLIT_SCORED = {
-    True: "validation",
-    False: "test",
-}  # A fold scores the part held out from it, a seed the test split.
+from trainer.experiments.run import train_and_evaluate
+from trainer.training import models
+from trainer.training.loop import resume_command
+from trainer.workdir import write_json
 
 
-def train(config: TrainConfig) -> summary.Result:
-    """Does what the configuration asks for: one run, or a repetition and what follows from it.
+def run(config: TrainConfig) -> Result:
+    """Trains what a configuration asks for: one model, or the members of a repetition.
 
-    --folds=K: K members, each scored on the part of Train held out from it, then a model on all of Train whose temperature
-    and thresholds come from those predictions. --seeds=K: the run itself and K - 1 more. --ensemble: the model saved is the
-    mean of all members. The workdir is that of the last model, the members lie in its members/; the same command goes on.
+    --folds=K trains K members, each scored on the fold held out from it, then a model on all of
+    Train whose temperature and thresholds are fitted to the members' predictions. --seeds=K trains
+    the run itself and K - 1 more. --ensemble saves the mean of the members as the model. The
+    workdir is that of the last model; the same command resumes.
 
     Raises:
-      UserError, Stopped: as `loop.train_and_evaluate`.
+      UserError, Stopped: as `train_and_evaluate`.
     """
     if config.fold is not None or not (config.folds or config.seeds > 1):
-        return loop.train_and_evaluate(config)
+        return train_and_evaluate(config)
     started = time.monotonic()
-    config, data, work = loop.open_run(config)
-    first = None if config.folds or config.ensemble else loop.train_and_evaluate(config)
-    members = [_run(config, name, member) for name, member in _members(config, work.path).items()]
-    results = [first, *members] if first else members
-    spread = spread_of([result.metrics[_SPLIT_SCORED[bool(config.folds)]] for result in results])
-    workdir.write_json(
-        work.path / "summary.json",
-        {
-            "kind": "folds" if config.folds else "seeds",
-            "scored_on": _SPLIT_SCORED[bool(config.folds)],
-            "members": [str(result.workdir.path.relative_to(work.path)) for result in results],
-            "spread": spread,
-        },
-    )
+    # Opened before the members, so that wrong settings are an error before hours of training.
+    opened = open_run(models.resolve(config), requested=config)
+    config = opened.config
+    results = []
+    if not config.folds and not config.ensemble:
+        results.append(train_and_evaluate(config))  # The run itself is the first of the seeds.
+    for name, member in _members(config, opened.workdir.path).items():
+        results.append(_train_member(config, name, member))
+
+    # A fold is scored on the images held out from it, a seed on the test split.
+    split = "validation" if config.folds else "test"
+    root = opened.workdir.path
+    summary = {
+        "kind": "folds" if config.folds else "seeds",
+        "scored_on": split,
+        "members": [str(result.workdir.path.relative_to(root)) for result in results],
+        "spread": summarize_scores([result.metrics[split] for result in results]),
+    }
+    write_json(root / "summary.json", summary)
     if config.ensemble:
-        return ensemble.save_and_score(config, data, work, results, _held_out(members), started)
-    if config.folds:
-        return loop.train_and_evaluate(config, _held_out(members))
-    return first
+        # Its members had finished, too, and were not trained again.
+        if opened.workdir.finished:
+            return Result(opened.workdir, opened.workdir.metrics(), resumed=True)
+        seconds = time.monotonic() - started
+        return ensemble.save_and_score(opened, results, _held_out(results), seconds)
+    return train_and_evaluate(config, _held_out(results)) if config.folds else results[0]
 
 
-def spread_of(scores: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, float | int]]:
-    """Mean, standard deviation (n - 1), least and most of each score over the members, and of how many.
+def summarize_scores(scores: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, float | int]]:
+    """Computes mean, standard deviation (n - 1), minimum and maximum of each score.
 
     Args:
-      scores: for each member name → estimate, as metrics.json holds them; values that are None are left out.
+      scores: for each member name → estimate, as in metrics.json; values of None are left out.
+
+    Returns:
+      Score name → mean, deviation, min, max and the number of members.
     """
-    found = {}
+    summary = {}
     for name in scores[0]:
+        # No value: the member's split lacked a class.
         values = [member[name]["value"] for member in scores if member[name]["value"] is not None]
         if values:
-            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            found[name] = {
+            summary[name] = {
                 "mean": float(np.mean(values)),
-                "deviation": deviation,
-                "least": min(values),
-                "most": max(values),
+                "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+                "min": min(values),
+                "max": max(values),
                 "members": len(values),
             }
-    return found
+    return summary
 
 
-def _members(config: TrainConfig, top: Path) -> dict[str, TrainConfig]:
-    """The configuration of each member by its name."""
-
-    def member(name: str, **changes: Any) -> tuple[str, TrainConfig]:
-        return name, dataclasses.replace(
-            config, ensemble=False, workdir=str(top / "members" / name), **changes
-        )
-
+def _members(config: TrainConfig, root: Path) -> dict[str, TrainConfig]:
+    """Returns the configuration of each member by its name."""
+    changes: dict[str, dict[str, Any]]
     if config.folds:
-        return dict(member(f"fold_{fold}", fold=fold) for fold in range(config.folds))
-    first = 0 if config.ensemble else 1
-    return dict(
-        member(f"seed_{config.seed + step}", seeds=1, seed=config.seed + step)
-        for step in range(first, config.seeds)
-    )
+        changes = {f"fold_{fold}": {"fold": fold} for fold in range(config.folds)}
+    else:
+        # Without --ensemble the first seed is the run itself.
+        first = config.seed + (0 if config.ensemble else 1)
+        seeds = range(first, config.seed + config.seeds)
+        changes = {f"seed_{seed}": {"seed": seed, "seeds": 1} for seed in seeds}
+    return {
+        name: dataclasses.replace(
+            config, ensemble=False, workdir=str(root / "members" / name), **change
+        )
+        for name, change in changes.items()
+    }
 
 
-def _run(config: TrainConfig, name: str, member: TrainConfig) -> summary.Result:
-    keras.utils.clear_session()  # Else the graphs of all members stay in memory.
+def _train_member(config: TrainConfig, name: str, member: TrainConfig) -> Result:
+    keras.utils.clear_session()  # The graphs of earlier members would stay in memory.
     print(f"── {name} ──", flush=True)
     try:
-        return loop.train_and_evaluate(member)
+        return train_and_evaluate(member)
     except Stopped as stop:
-        raise Stopped(f"stopped in {name}; to go on: {loop.command(config)}") from stop
+        raise Stopped(f"stopped in {name}; to go on: {resume_command(config)}") from stop
 
 
-def _held_out(members: list[summary.Result]) -> Predictions | None:
-    parts = [member.workdir.predictions / "validation.csv" for member in members]
-    found = [predictions.read(part) for part in parts if part.exists()]
-    return predictions.concatenate(found) if found else None
+def _held_out(members: list[Result]) -> Predictions | None:
+    """Joins the members' predictions of images held out from them; None if nothing was."""
+    # A member that held nothing out has no such file.
+    splits = []
+    for member in members:
+        path = member.workdir.predictions / "validation.csv"
+        if path.exists():
+            splits.append(predictions.read(path, member.metrics["dataset"]["positive_class"]))
+    return predictions.concatenate(splits) if splits else None

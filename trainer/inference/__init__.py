@@ -1,1 +1,1 @@
-"""From a finished model to answers: exports, and the small runtime that needs no TensorFlow."""
+"""Exports of a trained model, and prediction from them without TensorFlow."""

@@ -1,8 +1,13 @@
-"""Answers for many files: folders, zips and single files, one after the other, a row for each, never stopping at a bad one."""
+"""Predictions for folders, zips and single files: one CSV row a file, never stopping at a bad one.
+
+sources = batch.list_sources([Path("images"), Path("more.zip")])
+batch.write_csv(model, batch.predict_rows(model, sources), file)
+"""
 
 import csv
 import dataclasses
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -11,120 +16,120 @@ from trainer.data import radiograph
 from trainer.errors import UserError
 from trainer.inference.runtime import Model
 
-_MOST_IN_ZIP = 150_000_000  # A DICOM of 64 megapixels at 16 bits; it is read into memory.
+# A DICOM of 64 megapixels at 16 bits; a member of a zip is read into memory.
+MAX_MEMBER_BYTES = 150_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One file to answer for.
+    """One file to predict for.
 
     Attributes:
-      name: as it stands in the table: the path, or ZIP/path within.
-      size: in bytes.
-      content: the path, or the zip and the name within, to be read when its turn comes.
+      name: in the CSV: the path, or ZIP/path of a member.
+      path: of the file or the zip.
+      member: name within the zip; None for a file.
     """
 
     name: str
-    size: int
-    content: Path | tuple[Path, str]
+    path: Path
+    member: str | None = None
 
     def read(self) -> Path | bytes:
-        """What `radiograph.read` takes.
+        """Returns what `radiograph.read` takes: the path, or the bytes of a zip's member.
 
         Raises:
-          UserError: larger than the limit, or the zip is damaged.
+          UserError: the member is larger than `MAX_MEMBER_BYTES`, or the zip is damaged.
         """
-        if isinstance(self.content, Path):
-            return self.content
-        if self.size > _MOST_IN_ZIP:
-            raise UserError(
-                f"{self.name} is larger than {_MOST_IN_ZIP:,} bytes; unpack it and look what it is."
-            )
+        if self.member is None:
+            return self.path
         try:
-            with zipfile.ZipFile(self.content[0]) as archive:
-                return archive.read(self.content[1])
+            with zipfile.ZipFile(self.path) as archive:
+                # Checked before unpacking: a zip bomb would fill the memory.
+                if archive.getinfo(self.member).file_size > MAX_MEMBER_BYTES:
+                    raise UserError(
+                        f"{self.name} is larger than {MAX_MEMBER_BYTES:,} bytes; "
+                        "unpack it and check that it is a radiograph."
+                    )
+                return archive.read(self.member)
+        # RuntimeError: encrypted. NotImplementedError: an unusual compression.
         except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
             raise UserError(
                 f"{self.name} cannot be unpacked ({error}); unpack it by hand."
             ) from error
 
 
-def sources(paths: Iterable[Path]) -> Iterator[Source]:
-    """The files below paths, sorted within each folder; hidden ones and zips' directories are left out.
+def list_sources(paths: Iterable[Path]) -> Iterator[Source]:
+    """Lists the files in folders and zips, sorted within each; hidden ones are left out.
+
+    Args:
+      paths: files, folders and zips.
 
     Raises:
-      UserError: a path that is not there.
+      UserError: a path does not exist.
     """
     for path in paths:
-        if path.is_dir():
-            for file in sorted(
-                file
-                for file in path.rglob("*")
-                if file.is_file() and not _hidden(file.relative_to(path))
-            ):
-                yield from _of_file(file)
-        elif path.exists():
-            yield from _of_file(path)
-        else:
+        if not path.exists():
             raise UserError(f"{path} does not exist; give files, folders or zips of radiographs.")
+        files = filter(Path.is_file, sorted(path.rglob("*"))) if path.is_dir() else [path]
+        for file in files:
+            if _is_hidden(file.relative_to(path)):
+                continue
+            if not zipfile.is_zipfile(file):
+                yield Source(str(file), file)
+                continue
+            with zipfile.ZipFile(file) as archive:
+                entries = archive.infolist()
+            for name in sorted(entry.filename for entry in entries if not entry.is_dir()):
+                if not _is_hidden(PurePosixPath(name)):
+                    yield Source(f"{file}/{name}", file, name)
 
 
-def rows(model: Model, found: Iterable[Source]) -> Iterator[dict[str, str]]:
-    """Answers for each source, as a row of the table: see `header`."""
-    for source in found:
-        row = dict.fromkeys(header(model), "")
-        row["filename"] = source.name
+def predict_rows(model: Model, sources: Iterable[Source]) -> Iterator[dict[str, str]]:
+    """Yields the CSV row of each source, its keys ordered as `columns`."""
+    for source in sources:
+        row = dict.fromkeys(columns(model), "") | {"filename": source.name}
         try:
-            picture = radiograph.read(source.read(), name=source.name)
-            answer = model.answer(radiograph.standardize(picture, model.side))
+            image = radiograph.read(source.read(), name=source.name)
+            prediction = model.predict(radiograph.standardize(image, model.side))
         except UserError as error:
+            # A bad file gets its row; the others follow.
             yield row | {"verdict": "error", "reason": str(error)}
             continue
-        row |= {"verdict": answer.verdict, "label": answer.label, "reason": answer.reason}
-        if answer.verdict != "refused":
-            row |= {
-                f"probability_{name}": f"{value:.6f}"
-                for name, value in answer.probabilities.items()
-            }
+        row |= {
+            "verdict": prediction.verdict,
+            "label": prediction.label,
+            "reason": prediction.reason,
+        }
+        # A refused image has probabilities, but they mean nothing.
+        if prediction.verdict != "refused":
+            for name, probability in prediction.probabilities.items():
+                row[f"probability_{name}"] = f"{probability:.6f}"
         yield row
 
 
-def header(model: Model) -> list[str]:
-    """The columns: filename, label, verdict (answered, unsure, refused, error), one probability a class, reason."""
-    return [
-        "filename",
-        "label",
-        "verdict",
-        *(f"probability_{name}" for name in model.facts["class_names"]),
-        "reason",
-    ]
+def columns(model: Model) -> list[str]:
+    """Names of the CSV columns.
+
+    Returns:
+      filename, label, verdict (answered, unsure, refused or error), a probability for each class,
+      reason.
+    """
+    probabilities = [f"probability_{name}" for name in model.facts["class_names"]]
+    return ["filename", "label", "verdict", *probabilities, "reason"]
 
 
-def write(model: Model, answers: Iterable[dict[str, str]], file: IO[str]) -> dict[str, int]:
-    """Writes rows as CSV, each as soon as it is there, and counts the verdicts."""
-    writer = csv.DictWriter(file, header(model))
+def write_csv(model: Model, rows: Iterable[dict[str, str]], file: IO[str]) -> dict[str, int]:
+    """Writes each row as soon as it is ready; returns the number of rows by verdict."""
+    writer = csv.DictWriter(file, columns(model))
     writer.writeheader()
-    counts: dict[str, int] = {}
-    for row in answers:
+    counts: Counter[str] = Counter()
+    for row in rows:
         writer.writerow(row)
-        file.flush()
-        counts[row["verdict"]] = counts.get(row["verdict"], 0) + 1
+        file.flush()  # An interrupted run leaves whole rows.
+        counts[row["verdict"]] += 1
     return counts
 
 
-def _of_file(path: Path) -> Iterator[Source]:
-    if not zipfile.is_zipfile(path):
-        yield Source(str(path), path.stat().st_size, path)
-        return
-    with zipfile.ZipFile(path) as archive:
-        inside = [
-            entry
-            for entry in archive.infolist()
-            if not entry.is_dir() and not _hidden(PurePosixPath(entry.filename))
-        ]
-    for entry in sorted(inside, key=lambda entry: entry.filename):
-        yield Source(f"{path}/{entry.filename}", entry.file_size, (path, entry.filename))
-
-
-def _hidden(path: Path | PurePosixPath) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+def _is_hidden(path: PurePosixPath | Path) -> bool:
+    # macOS adds __MACOSX/ with metadata to its zips.
+    return any(name.startswith(".") or name == "__MACOSX" for name in path.parts)

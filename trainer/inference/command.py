@@ -1,5 +1,9 @@
-"""What `python -m trainer.predict` does: loads an export, answers for every file, writes the table as it goes."""
+"""The work of `python -m trainer.predict`: load an export, predict for every file, write the CSV.
 
+print(command.predict(Path("runs/mine"), [Path("images")], Path("predictions.csv")))
+"""
+
+import contextlib
 import sys
 from pathlib import Path
 
@@ -10,56 +14,52 @@ from trainer.inference import batch, runtime
 
 
 def predict(workdir: Path, paths: list[Path], output: Path | None, overwrite: bool = False) -> str:
-    """Writes a row a file and returns the last lines for the screen.
+    """Writes one CSV row a file and returns the summary for the screen.
 
     Args:
       workdir: a finished run, or an export itself.
-      paths: files, folders, zips.
-      output: the CSV; None for standard output.
-      overwrite: whether an output that is there may be replaced.
+      paths: files, folders and zips.
+      output: the CSV file; None for standard output.
+      overwrite: whether an existing output may be replaced.
 
     Raises:
-      UserError: no model, a path that is not there, or an output that cannot or must not be written.
+      UserError: there is no model, a path does not exist, or the output cannot be written.
     """
+    # First, so that a wrong --workdir fails before folders are listed.
     model = runtime.load(workdir)
-    found = list(batch.sources(paths))
-    if not found:
-        raise UserError(
-            f"{', '.join(map(str, paths))} holds no file; give files, folders or zips of "
-            "radiographs."
-        )
-    answers = tqdm(
-        batch.rows(model, found),
+    sources = list(batch.list_sources(paths))
+    if not sources:
+        names = ", ".join(str(path) for path in paths)
+        raise UserError(f"{names} holds no file; give files, folders or zips of radiographs.")
+    rows = tqdm(
+        batch.predict_rows(model, sources),
         "predicting",
-        len(found),
+        len(sources),
         unit=" images",
         leave=False,
-        delay=2,
-        disable=None,
+        delay=2,  # A few images need no progress bar.
+        disable=None,  # Off where stderr is no terminal.
     )
-    if output is None:
-        counts = batch.write(model, answers, sys.stdout)
-    else:
-        try:
-            with open(output, "w" if overwrite else "x", newline="", encoding="utf-8") as file:
-                counts = batch.write(model, answers, file)
-        except FileExistsError as error:
-            raise UserError(
-                f"{output} is there already; give another --output, or --overwrite to replace it."
-            ) from error
-        except OSError as error:
-            raise UserError(
-                f"cannot write {output} ({error.strerror}); give another --output."
-            ) from error
-    lines = [
-        "SYNTHETIC: this model was trained on drawn images; its answers say nothing about patients."
-    ]
-    said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
-    return "\n".join(
-        [
-            *(lines if model.facts["synthetic"] else []),
-            f"{len(found)} files: {said}"
-            + (f"; table in {output}" if output else "")
-            + ". Not a medical device.",
-        ]
+    try:
+        mode = "w" if overwrite else "x"
+        screen = contextlib.nullcontext(sys.stdout)
+        with open(output, mode, newline="", encoding="utf-8") if output else screen as file:
+            counts = batch.write_csv(model, rows, file)
+    except FileExistsError as error:
+        raise UserError(
+            f"{output} exists already; give another --output, or --overwrite to replace it."
+        ) from error
+    # The disk may be full in the middle of the table.
+    except OSError as error:
+        raise UserError(
+            f"cannot write {output or 'the screen'} ({error.strerror}); give another --output."
+        ) from error
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+    table = f"; table in {output}" if output else ""
+    summary = f"{len(sources)} files: {verdicts}{table}. Not a medical device."
+    if not model.facts["synthetic"]:
+        return summary
+    return (
+        "SYNTHETIC: this model was trained on generated images; "
+        f"its predictions say nothing about patients.\n{summary}"
     )

@@ -1,75 +1,78 @@
-"""Folds the scaling of pixels into the first convolution of an ONNX graph: the same numbers but for rounding, one pass less."""
+"""Folds the scaling of pixels into the first convolution of an ONNX graph.
 
-from typing import Any
+folding.fold_scaling(onnx_model)  # same numbers up to rounding, one pass over the image less
+"""
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
+
+# They move pixels and leave their values.
+_SHAPE_OPERATORS = {"Reshape", "Transpose", "Squeeze", "Unsqueeze"}
 
 
-def fold_scaling(model: Any) -> bool:
-    """Multiplies the first kernel by what pixels are multiplied with, and takes that multiplication out.
+def fold_scaling(model: onnx.ModelProto) -> bool:
+    """Multiplies the first kernel by the pixel scale and removes the multiplication.
 
-    ONNX Runtime multiplies a square of 500 pixels in longer than its first convolution takes.
+    ONNX Runtime takes longer to multiply a square of 500 pixels than for its first convolution.
 
     Args:
-      model: an onnx.ModelProto, changed in place. Its input "image" is multiplied by one number, perhaps has 0 added, and goes
-        through nothing but changes of shape to one convolution.
+      model: changed in place. Its input "image" is multiplied by one number, may have 0 added, and
+        goes only through changes of shape to one convolution.
 
     Returns:
-      whether that was so; else nothing is changed.
+      Whether the graph has that form; otherwise nothing is changed.
     """
-    from onnx import numpy_helper
-
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    scaling = _only_user(graph, "image")
+    nodes = _reading_chain(graph)
+    operators = [node.op_type for node in nodes]
+    if operators[:1] != ["Mul"] or operators[-1] != "Conv":
+        return False
+    factor = _constant_operand(constants, nodes[0])
+    # keras.layers.Rescaling adds its offset even if that is 0.
+    adds_zero = operators[1] == "Add" and _constant_operand(constants, nodes[1]) == 0.0
+    removed = nodes[:2] if adds_zero else nodes[:1]
+    between = set(operators[len(removed) : -1])
+    kernel = constants.get(nodes[-1].input[1])
     if (
-        scaling is None
-        or scaling.op_type != "Mul"
-        or (factor := _number(constants, scaling)) is None
+        factor is None
+        or kernel is None
+        or not between <= _SHAPE_OPERATORS
+        # Another reader of the kernel would see it scaled.
+        or _count_reads(graph, kernel.name) != 1
     ):
         return False
-    taken, last = [scaling], _only_user(graph, scaling.output[0])
-    if last is not None and last.op_type == "Add" and _number(constants, last) == 0.0:
-        taken.append(last)
-        last = _only_user(graph, last.output[0])
-    first = last
-    while last is not None and last.op_type in ("Reshape", "Transpose", "Squeeze", "Unsqueeze"):
-        last = _only_user(graph, last.output[0])
-    if (
-        last is None
-        or last.op_type != "Conv"
-        or last.input[1] not in constants
-        or not _alone(graph, last.input[1])
-    ):
-        return False
-    kernel = constants[last.input[1]]
-    kernel.CopyFrom(
-        numpy_helper.from_array(numpy_helper.to_array(kernel) * np.float32(factor), kernel.name)
-    )
-    first.input[list(first.input).index(taken[-1].output[0])] = "image"
-    for node in taken:
+    scaled = numpy_helper.to_array(kernel) * np.float32(factor)
+    kernel.CopyFrom(numpy_helper.from_array(scaled, kernel.name))
+    inputs = nodes[len(removed)].input
+    inputs[list(inputs).index(removed[-1].output[0])] = "image"
+    for node in removed:
         graph.node.remove(node)
         for name in node.input:
-            if name in constants and not any(name in other.input for other in graph.node):
+            if name in constants and not _count_reads(graph, name):
                 graph.initializer.remove(constants[name])
     return True
 
 
-def _only_user(graph: Any, name: str) -> Any | None:
-    users = [node for node in graph.node if name in node.input]
-    return (
-        users[0]
-        if len(users) == 1 and all(output.name != name for output in graph.output)
-        else None
-    )
+def _reading_chain(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    # Lists the nodes from "image" to the first convolution, each the only reader of the last.
+    nodes: list[onnx.NodeProto] = []
+    name = "image"
+    while not nodes or nodes[-1].op_type != "Conv":
+        readers = [node for node in graph.node if name in node.input]
+        if len(readers) != 1 or any(output.name == name for output in graph.output):
+            break
+        nodes += readers
+        name = readers[0].output[0]
+    return nodes
 
 
-def _alone(graph: Any, name: str) -> bool:
-    return sum(list(node.input).count(name) for node in graph.node) == 1
+def _count_reads(graph: onnx.GraphProto, name: str) -> int:
+    return sum(list(node.input).count(name) for node in graph.node)
 
 
-def _number(constants: dict[str, Any], node: Any) -> float | None:
-    from onnx import numpy_helper
-
-    known = [numpy_helper.to_array(constants[name]) for name in node.input if name in constants]
-    return float(known[0].reshape(())) if len(known) == 1 and known[0].size == 1 else None
+def _constant_operand(constants: dict[str, onnx.TensorProto], node: onnx.NodeProto) -> float | None:
+    # Returns the one constant input of a node, if it is one number.
+    operands = [numpy_helper.to_array(constants[name]) for name in node.input if name in constants]
+    return operands[0].item() if len(operands) == 1 and operands[0].size == 1 else None

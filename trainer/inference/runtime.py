@@ -1,6 +1,11 @@
-"""Loads an export and answers: probability, verdict, evidence map. ONNX and LiteRT need no TensorFlow and start at once.
+"""Loading of exports and prediction: probability, verdict and evidence map.
 
-Loading runs no code from the model: an export is weights, a graph of known operations, and facts as JSON and arrays.
+    model = runtime.load(Path("runs/mine"))
+    square = radiograph.standardize(radiograph.read("chest.dcm"), model.side)
+    prediction, evidence = model.explain(square)
+
+ONNX and LiteRT exports need no TensorFlow. Loading runs no code from the model: an export is
+weights, a graph of standard operators, facts as JSON, and arrays.
 """
 
 import base64
@@ -16,138 +21,164 @@ from typing import Any
 import numpy as np
 
 from trainer.analysis.refusal import Refusal
+from trainer.analysis.thresholds import predictive_value as predictive_value  # for the demo
 from trainer.data import radiograph
 from trainer.errors import UserError
+from trainer.inference import formats
 
-os.environ["ORT_DISABLE_TELEMETRY"] = (
-    "1"  # ONNX Runtime reports to its maker unless told not to before it is imported.
-)
+# ONNX Runtime reads it while it is imported; without it, it reports to its maker.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-NAMES = {"onnx": "model.onnx", "litert": "model.tflite", "saved_model": "saved_model"}
-_OUTPUTS = ("probabilities", "features", "map")
+_Run = Callable[..., dict[str, np.ndarray]]
+
+# with_map → outputs of the graph; the map takes longest.
+_OUTPUT_NAMES = {
+    False: ["probabilities", "features"],
+    True: ["probabilities", "features", "map"],
+}
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """What a model says of one radiograph.
+class Prediction:
+    """A model's prediction for one radiograph.
 
     Attributes:
-      verdict: answered; unsure, where the probability lies between the thresholds of 0.95 sensitivity and 0.95 specificity; or
-        refused.
-      label: the class named; empty where the picture is refused.
-      probabilities: class → probability, calibrated; also where refused, for the record and not for show.
-      reason: why it is refused or unsure, in words; else empty.
-      refusal_score: 0 ordinary, above 1 refused; None where the model has no refusal.
+      verdict: answered, refused, or unsure: the probability lies between the thresholds of 0.95
+        sensitivity and of 0.95 specificity.
+      label: the predicted class; empty where the image is refused.
+      probabilities: class → calibrated probability; of a refused image only for the record.
+      reason: of a refusal or of unsure, in words; else empty.
     """
 
     verdict: str
     label: str
     probabilities: dict[str, float]
     reason: str
-    refusal_score: float | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """An export, ready to answer.
+    """A loaded export.
 
     Attributes:
-      facts: model.json: class_names, positive_class, thresholds, unsure, synthetic, …
-      refusal: what it refuses; None where that was not fitted.
-      run: ([n, side, side, 1] uint8, with_map) → probabilities, features and, if wanted, map [n, side, side, classes].
+      facts: model.json: class_names, positive_class, threshold, unsure, synthetic, …
+      refusal: detector of images to refuse; None where that was not fitted.
+      run: ([n, side, side, 1] uint8, with_map=False) → "probabilities" [n, classes], "features"
+        [n, channels] and, with_map, "map" [n, side, side, classes].
     """
 
     facts: dict[str, Any]
     refusal: Refusal | None
-    run: Callable[..., dict[str, np.ndarray]]
+    run: _Run
 
     @property
     def side(self) -> int:
-        """Of the squares it takes, in pixels."""
+        """Side length of the input square, in pixels."""
         return self.facts.get("side", radiograph.STANDARD_SIDE)
 
-    def answer(self, square: np.ndarray) -> Answer:
-        """Answers for one prepared square, [side, side] or [side, side, 1] uint8, as `radiograph.standardize` gives it."""
+    def predict(self, square: np.ndarray) -> Prediction:
+        """Predicts for one square, [side, side] or [side, side, 1] uint8.
+
+        Args:
+          square: as `radiograph.standardize` gives it.
+        """
         return self.explain(square, with_map=False)[0]
 
     def explain(
         self, square: np.ndarray, with_map: bool = True
-    ) -> tuple[Answer, np.ndarray | None]:
-        """The same, and the map of evidence for the class named: [side, side] float32, 0 or more."""
-        batch = square.reshape(1, *square.shape[:2], 1)
-        found = self.run(batch, with_map)
-        probabilities = found["probabilities"][0].astype(np.float64)
+    ) -> tuple[Prediction, np.ndarray | None]:
+        """Predicts and maps the evidence for the predicted class.
+
+        Args:
+          square: as for `predict`.
+          with_map: whether the map is computed.
+
+        Returns:
+          (prediction, map: [side, side] float32, 0 or more; None without a map).
+        """
+        batch = square.reshape(1, *square.shape[:2], 1)  # [1, side, side, 1]
+        outputs = self.run(batch, with_map)
+        probabilities = outputs["probabilities"][0].astype(np.float64)  # [classes]
         names = self.facts["class_names"]
-        named = int(self._named(probabilities))
-        score, reason = None, ""
+        positive = self.facts["positive_class"]
+        index = int(probabilities.argmax())
+        if positive is not None and len(names) == 2:
+            # The threshold was chosen for this class.
+            index = names.index(positive)
+            index = index if probabilities[index] >= self.facts["threshold"] else 1 - index
+        verdict, reason = self._verdict(probabilities, outputs["features"][0], batch[0])
+        label = "" if verdict == "refused" else names[index]
+        by_class = dict(zip(names, probabilities.tolist(), strict=True))
+        evidence = outputs["map"][0, :, :, index] if with_map else None  # [side, side]
+        return Prediction(verdict, label, by_class, reason), evidence
+
+    def _verdict(
+        self, probabilities: np.ndarray, features: np.ndarray, image: np.ndarray
+    ) -> tuple[str, str]:
+        # Returns the verdict and its reason; `image` is [side, side, 1] uint8.
         if self.refusal is not None:
-            verdict = self.refusal.verdict(found["features"][0], batch[0])
-            score, reason = float(verdict.score), verdict.reason if verdict.refused else ""
-        said = {name: float(value) for name, value in zip(names, probabilities, strict=True)}
-        kind, label = ("refused", "") if reason else ("answered", names[named])
-        if not reason and (why := self._unsure(probabilities)):
-            kind, reason = "unsure", why
-        return Answer(kind, label, said, reason, score), found["map"][
-            0, :, :, named
-        ] if with_map else None
-
-    def _named(self, probabilities: np.ndarray) -> int:
-        positive, names = self.facts["positive_class"], self.facts["class_names"]
-        if positive is None or len(names) != 2:
-            return int(probabilities.argmax())
-        index = names.index(positive)
-        return index if probabilities[index] >= self.facts["threshold"] else 1 - index
-
-    def _unsure(self, probabilities: np.ndarray) -> str:
-        band = self.facts.get("unsure")
-        if band is None:
-            return (
-                ""
-                if probabilities.max() >= 0.5
-                else "no class is more probable than all others together"
+            refusal = self.refusal.verdict(features, image)
+            if refusal.refused:
+                return "refused", refusal.reason
+        if self.facts.get("unsure") is None:
+            unsure = not probabilities.max() >= 0.5
+            reason = "no class is more probable than all others together"
+        else:
+            low, high = self.facts["unsure"]
+            index = self.facts["class_names"].index(self.facts["positive_class"])
+            unsure = low <= probabilities[index] < high
+            reason = (
+                f"the probability lies between {low:.2f} and {high:.2f}, "
+                "where held-out radiographs were often called wrongly"
             )
-        probability = probabilities[self.facts["class_names"].index(self.facts["positive_class"])]
-        return (
-            ""
-            if not band[0] <= probability < band[1]
-            else (
-                f"the probability lies between {band[0]:.2f} and {band[1]:.2f}, where held-out "
-                "radiographs were often called wrongly"
-            )
-        )
+        return ("unsure", reason) if unsure else ("answered", "")
 
 
 def load(path: Path) -> Model:
-    """Loads the export at a path: a file or folder named as in `NAMES`, or a workdir that holds one (ONNX first).
+    """Loads an export.
+
+    Args:
+      path: a file or folder named as in `formats.FILE_NAMES`, or a workdir with one (ONNX first).
 
     Raises:
-      UserError: there is none, it is damaged, or a package is missing.
+      UserError: there is no export, it is damaged, it expects images prepared in another way, or a
+        package is missing.
     """
-    path = path if path.name in NAMES.values() else _in_workdir(path)
-    kind = next(name for name, file in NAMES.items() if file == path.name)
+    if path.name not in _LOADERS:
+        path = _find_export(path)
     try:
-        return {"onnx": _load_onnx, "litert": _load_litert, "saved_model": _load_saved_model}[kind](
-            path
-        )
+        metadata, run = _LOADERS[path.name](path)
+        facts = json.loads(metadata["facts.json"])
+        with np.load(io.BytesIO(metadata["refusal.npz"]), allow_pickle=False) as file:
+            # None is written as no array.
+            refusal = Refusal.from_arrays(dict(file)) if file.files else None
     except ImportError as error:
         raise UserError(
-            f"{path} needs the package {error.name}; install it (pip install {error.name}), or "
-            "export another format with trainer.export."
+            f"{path} needs the package {error.name}; install it (pip install {error.name}), "
+            "or export another format with trainer.export."
         ) from error
-    except Exception as error:  # Each runtime has exceptions of its own for a damaged file.
-        if isinstance(error, UserError):
-            raise
+    # Each runtime has its own exceptions for a damaged file.
+    except Exception as error:
+        lines = str(error).splitlines() or [type(error).__name__]
         raise UserError(
-            f"{path} cannot be loaded "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); export it "
-            "again with trainer.export."
+            f"{path} cannot be loaded ({lines[0]}); export it again with trainer.export."
         ) from error
+    version = facts.get("preprocessing")
+    # Other images than in training would give wrong probabilities without any sign of it.
+    if version != radiograph.PREPROCESSING_VERSION:
+        raise UserError(
+            f"{path} expects images of preprocessing version {version}, and this program makes "
+            f"version {radiograph.PREPROCESSING_VERSION}; train again with trainer.main, "
+            "or use the release that trained it."
+        )
+    return Model(facts, refusal, run)
 
 
-def _in_workdir(workdir: Path) -> Path:
-    for name in NAMES.values():
-        if (workdir / "model" / name).exists():
-            return workdir / "model" / name
+def _find_export(workdir: Path) -> Path:
+    for name in formats.FILE_NAMES.values():
+        path = workdir / "model" / name
+        if path.exists():
+            return path
     if (workdir / "model" / "model.keras").exists():
         raise UserError(
             f"{workdir} holds no export yet; make one: python -m trainer.export --workdir={workdir}"
@@ -157,66 +188,67 @@ def _in_workdir(workdir: Path) -> Path:
     )
 
 
-def _load_onnx(path: Path) -> Model:
+def _load_onnx(path: Path) -> tuple[dict[str, Any], _Run]:
     import onnxruntime
 
-    settings = onnxruntime.SessionOptions()
-    settings.add_session_config_entry(
-        "session.force_spinning_stop", "1"
-    )  # Threads spin within an answer only.
-    settings.add_session_config_entry(
-        "session.dynamic_block_base", "4"
-    )  # Small parts: a busy core holds up few.
-    session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    asked = onnxruntime.RunOptions()
-    asked.add_run_config_entry("only_execute_path_to_fetches", "1")
-    stored = session.get_modelmeta().custom_metadata_map
-    order = [output.name for output in session.get_outputs()]
+    options = onnxruntime.SessionOptions()
+    # Threads spin only while a prediction runs.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Small blocks: a busy core delays few of them.
+    options.add_session_config_entry("session.dynamic_block_base", "4")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    run_options = onnxruntime.RunOptions()
+    # The map is not computed where it is not fetched.
+    run_options.add_run_config_entry("only_execute_path_to_fetches", "1")
+    properties = session.get_modelmeta().custom_metadata_map
+    metadata = {
+        "facts.json": properties["facts"],
+        "refusal.npz": base64.b64decode(properties["refusal"]),
+    }
 
     def run(batch: np.ndarray, with_map: bool = False) -> dict[str, np.ndarray]:
-        wanted = [name for name in order if with_map or name != "map"]
-        return dict(
-            zip(
-                wanted, session.run(wanted, {"image": batch.astype(np.float32)}, asked), strict=True
-            )
-        )
+        names = _OUTPUT_NAMES[with_map]
+        inputs = {"image": batch.astype(np.float32)}
+        return dict(zip(names, session.run(names, inputs, run_options), strict=True))
 
-    return Model(json.loads(stored["facts"]), _unpacked(base64.b64decode(stored["refusal"])), run)
+    return metadata, run
 
 
-def _load_litert(path: Path) -> Model:
+def _load_litert(path: Path) -> tuple[dict[str, Any], _Run]:
     from ai_edge_litert.interpreter import Interpreter
 
-    with zipfile.ZipFile(path) as after:
-        facts, refusal = json.loads(after.read("facts.json")), _unpacked(after.read("refusal.npz"))
+    # exporting.py appends a zip to the model.
+    with zipfile.ZipFile(path) as archive:
+        metadata = {name: archive.read(name) for name in archive.namelist()}
     runner = Interpreter(str(path), num_threads=2).get_signature_runner()
 
     def run(batch: np.ndarray, with_map: bool = False) -> dict[str, np.ndarray]:
-        parts = [runner(image=image[None].astype(np.float32)) for image in batch]
+        # The graph takes one image at a time.
+        outputs = [runner(image=image[None].astype(np.float32)) for image in batch]
         return {
-            name: np.concatenate([part[name] for part in parts])
-            for name in _OUTPUTS
-            if with_map or name != "map"
+            name: np.concatenate([output[name] for output in outputs])
+            for name in _OUTPUT_NAMES[with_map]
         }
 
-    return Model(facts, refusal, run)
+    return metadata, run
 
 
-def _load_saved_model(path: Path) -> Model:
+def _load_saved_model(path: Path) -> tuple[dict[str, Any], _Run]:
     import tensorflow as tf
 
-    facts = json.loads((path / "assets.extra" / "facts.json").read_text())
-    refusal = _unpacked((path / "assets.extra" / "refusal.npz").read_bytes())
+    metadata = {file.name: file.read_bytes() for file in (path / "assets.extra").iterdir()}
     loaded = tf.saved_model.load(str(path))
 
     def run(batch: np.ndarray, with_map: bool = False) -> dict[str, np.ndarray]:
-        found = loaded.signatures["serving_default"](image=tf.constant(batch, tf.float32))
-        return {name: found[name].numpy() for name in _OUTPUTS if with_map or name != "map"}
+        outputs = loaded.signatures["serving_default"](image=tf.constant(batch, tf.float32))
+        return {name: outputs[name].numpy() for name in _OUTPUT_NAMES[with_map]}
 
-    return Model(facts, refusal, run)
+    return metadata, run
 
 
-def _unpacked(data: bytes) -> Refusal | None:
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        found = {name: arrays[name] for name in arrays.files}
-    return Refusal.from_arrays(found) if found else None
+# File name → function; the names of the formats are in formats.FILE_NAMES.
+_LOADERS: dict[str, Callable[[Path], tuple[dict[str, Any], _Run]]] = {
+    formats.FILE_NAMES["onnx"]: _load_onnx,
+    formats.FILE_NAMES["litert"]: _load_litert,
+    formats.FILE_NAMES["saved_model"]: _load_saved_model,
+}

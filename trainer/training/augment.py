@@ -1,61 +1,104 @@
 """Random views of a batch of radiographs: stateless, on-graph, all geometry in one resampling.
 
-Every function here runs eagerly and inside `dataset.map`, and gives the same result in both.
+`random_views(images, seed, config)` makes one view of each image. It gives the same values eagerly
+and inside `dataset.map`. An augmentation is a function under `@_geometric` or `@_intensity`, named
+like its setting in `TrainConfig`; where the setting is 0 or False it is left out.
 """
 
-import dataclasses
+import functools
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from trainer.config import TrainConfig
 
-_DRAWS = 9
+# Augmentation → the columns of the random draws that it reads. It is called with the geometry or
+# the images, with these columns, [batch, columns], and with the value of its setting.
+# In the order of application. The columns of the draws have another order. A change of either
+# changes the views of a seed.
+_Table = dict[Callable[..., Any], tuple[int, ...]]
+_GEOMETRIC: _Table = {}
+_INTENSITY: _Table = {}
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """Half-widths of the uniform ranges the views are drawn from.
+def _register(table: _Table, *columns: int) -> Callable[[Callable], Callable]:
+    def add(function: Callable) -> Callable:
+        table[function] = columns
+        return function
+
+    return add
+
+
+_geometric = functools.partial(_register, _GEOMETRIC)
+_intensity = functools.partial(_register, _INTENSITY)
+
+
+class Geometry(NamedTuple):
+    """Affine maps from a view's pixels to the image's; in each field x, then y.
 
     Attributes:
-      shear, rotation: angles in radians.
-      zoom: fraction; each axis is scaled by a factor of its own from [1 - zoom, 1 + zoom].
-      shift: fraction of the side.
-      horizontal_flip: whether half of the views are mirrored.
-      brightness: fraction of the full range, added.
-      contrast: fraction; deviations from the mean are scaled by a factor from [1 - contrast, 1 + contrast].
+      angles: direction of the image's axes in radians, [batch, 2] float32.
+      scales: length of a pixel along the axes, [batch, 2] float32; negative mirrors.
+      shifts: fraction of the side, [batch, 2] float32.
     """
 
-    shear: float = 0.0
-    zoom: float = 0.0
-    horizontal_flip: bool = False
-    shift: float = 0.0
-    rotation: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
+    angles: tf.Tensor
+    scales: tf.Tensor
+    shifts: tf.Tensor
 
-    @classmethod
-    def from_config(cls, config: TrainConfig) -> "Limits":
-        return cls(
-            shear=math.radians(config.shear),
-            zoom=config.zoom,
-            horizontal_flip=config.horizontal_flip,
-            shift=config.shift,
-            rotation=math.radians(config.rotation),
-            brightness=config.brightness,
-            contrast=config.contrast,
-        )
 
-    @property
-    def moves(self) -> bool:
-        """Whether any geometry changes at all."""
-        return bool(self.shear or self.zoom or self.horizontal_flip or self.shift or self.rotation)
+@_geometric(0)
+def rotation(geometry: Geometry, draws: tf.Tensor, degrees: float) -> Geometry:
+    """Rotates by up to `degrees` to either side."""
+    # Both axes turn by the same angle, [batch, 1].
+    return geometry._replace(angles=geometry.angles + draws * math.radians(degrees))
+
+
+@_geometric(1)
+def shear(geometry: Geometry, draws: tf.Tensor, degrees: float) -> Geometry:
+    """Shears along x by up to `degrees`, as Keras's ImageDataGenerator does."""
+    # The x axis stays, only y turns.
+    return geometry._replace(angles=geometry.angles + draws * [0.0, math.radians(degrees)])
+
+
+@_geometric(2, 3)
+def zoom(geometry: Geometry, draws: tf.Tensor, fraction: float) -> Geometry:
+    """Scales each axis by its own factor around 1, up to `fraction` off."""
+    return geometry._replace(scales=geometry.scales * (1.0 + draws * fraction))
+
+
+@_geometric(4, 5)
+def shift(geometry: Geometry, draws: tf.Tensor, fraction: float) -> Geometry:
+    """Shifts along each axis by up to `fraction` of the side."""
+    return geometry._replace(shifts=geometry.shifts + draws * fraction)
+
+
+@_geometric(6)
+def horizontal_flip(geometry: Geometry, draws: tf.Tensor, _: bool) -> Geometry:
+    """Mirrors half of the images."""
+    return geometry._replace(scales=geometry.scales * tf.where(draws < 0.0, [-1.0, 1.0], 1.0))
+
+
+@_intensity(8)
+def contrast(images: tf.Tensor, draws: tf.Tensor, fraction: float) -> tf.Tensor:
+    """Scales deviations from the mean by 1 - fraction to 1 + fraction."""
+    mean = tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)  # [batch, 1, 1, 1]
+    factor = 1.0 + (draws[:, 0] * fraction)[:, None, None, None]  # [batch, 1, 1, 1]
+    return (images - mean) * factor + mean
+
+
+@_intensity(7)
+def brightness(images: tf.Tensor, draws: tf.Tensor, fraction: float) -> tf.Tensor:
+    """Adds up to `fraction` of the full range of 255, or subtracts it."""
+    return images + 255.0 * (draws[:, 0] * fraction)[:, None, None, None]  # [batch, 1, 1, 1]
 
 
 def random_views(
     images: tf.Tensor,
     seed: tf.Tensor,
-    limits: Limits,
+    config: TrainConfig,
     first: int = 0,
     batch_size: int | None = None,
 ) -> tf.Tensor:
@@ -63,98 +106,111 @@ def random_views(
 
     Args:
       images: [batch, side, side, 1], uint8 or float32, in 0..255.
-      seed: [2] int64; with the same seed example i of the batch gets the same view, on any replica and after any restart.
-      limits: how far the views may go.
-      first, batch_size: the images are those from `first` on of a batch of this size; by default they are the whole batch.
+      seed: [2] int64; one seed gives example i one view, on any replica and after any restart.
+      config: its augmentation settings.
+      first: position of the first image in its batch.
+      batch_size: size of that batch; by default the images are the whole of it.
 
     Returns:
       [batch, side, side, 1] float32 in 0..255; pixels from outside the image repeat its border.
     """
-    here = tf.shape(images)[0]
-    draws = tf.random.stateless_uniform([batch_size or here, _DRAWS], seed, -1.0, 1.0)[
-        first : first + here
-    ]
-    if limits.moves:
-        images = resample(images, affine_transforms(draws[:, :7], limits, images.shape[1]))
-    images = tf.cast(images, tf.float32)
-    return change_intensity(
-        images, draws[:, 7] * limits.brightness, draws[:, 8] * limits.contrast, limits
-    )
+    count = tf.shape(images)[0]
+    columns = sum(map(len, [*_GEOMETRIC.values(), *_INTENSITY.values()]))
+    # Drawn for the whole batch, so that a slice of it gets the same views.
+    draws = tf.random.stateless_uniform([batch_size or count, columns], seed, -1.0, 1.0)
+    draws = draws[first : first + count]  # [batch, columns] in [-1, 1)
+    if any(getattr(config, function.__name__) for function in _GEOMETRIC):
+        images = resample(images, affine_transforms(draws, config, images.shape[1]))
+    return change_intensity(tf.cast(images, tf.float32), draws, config)
 
 
-def affine_transforms(draws: tf.Tensor, limits: Limits, side: int) -> tf.Tensor:
-    """Composes flip, zoom, shear, rotation and shift about the image's centre.
+def affine_transforms(draws: tf.Tensor, config: TrainConfig, side: int) -> tf.Tensor:
+    """Composes all geometric augmentations about the image's centre.
 
     Args:
-      draws: [batch, 7] float32 in [-1, 1): rotation, shear, zoom x, zoom y, shift x, shift y, flip.
-      limits: what a draw of 1 stands for.
+      draws: [batch, columns] float32 in [-1, 1).
+      config: its augmentation settings, which a draw of 1 stands for.
       side: of the square image, in pixels.
 
     Returns:
       [batch, 8] float32 projective transforms from output to input pixels, as `resample` takes them
       (https://www.tensorflow.org/api_docs/python/tf/raw_ops/ImageProjectiveTransformV3).
     """
-    angle, shear = draws[:, 0] * limits.rotation, draws[:, 1] * limits.shear
-    zoom_x, zoom_y = 1.0 + draws[:, 2] * limits.zoom, 1.0 + draws[:, 3] * limits.zoom
-    flip = tf.where(draws[:, 6] < 0.0, -1.0, 1.0) if limits.horizontal_flip else tf.ones_like(angle)
-    # Rotation x shear x diag(zoom), shear along x as Keras ImageDataGenerator has it.
-    xx, xy = tf.cos(angle) * zoom_x * flip, -tf.sin(angle + shear) * zoom_y
-    yx, yy = tf.sin(angle) * zoom_x * flip, tf.cos(angle + shear) * zoom_y
+    zeros = tf.zeros_like(draws[:, :2])  # [batch, 2]
+    geometry = Geometry(angles=zeros, scales=zeros + 1.0, shifts=zeros)
+    for function, columns in _GEOMETRIC.items():
+        if value := getattr(config, function.__name__):
+            geometry = function(geometry, tf.gather(draws, columns, axis=1), value)
+    x_angle, y_angle = tf.unstack(geometry.angles, axis=1)  # [batch] each
+    x_scale, y_scale = tf.unstack(geometry.scales, axis=1)
+    x_shift, y_shift = tf.unstack(geometry.shifts, axis=1)
+    # The columns of the matrix are the axes in polar form.
+    xx = tf.cos(x_angle) * x_scale
+    xy = -tf.sin(y_angle) * y_scale
+    yx = tf.sin(x_angle) * x_scale
+    yy = tf.cos(y_angle) * y_scale
+    # The centre stays where it is, but for the shift.
     centre = (side - 1) / 2.0
-    shift_x, shift_y = draws[:, 4] * limits.shift * side, draws[:, 5] * limits.shift * side
-    x0 = centre + shift_x - (xx + xy) * centre
-    y0 = centre + shift_y - (yx + yy) * centre
-    none = tf.zeros_like(angle)
-    return tf.stack([xx, xy, x0, yx, yy, y0, none, none], axis=1)
+    x0 = centre + x_shift * side - (xx + xy) * centre
+    y0 = centre + y_shift * side - (yx + yy) * centre
+    # Affine: the last two are 0.
+    return tf.concat([tf.stack([xx, xy, x0, yx, yy, y0], axis=1), zeros], axis=1)  # [batch, 8]
 
 
 @tf.function(jit_compile=True, autograph=False)
 def resample(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
-    """Resamples each image once, bilinearly; what lies outside repeats the border.
+    """Resamples each image once, bilinearly; pixels from outside repeat the border.
 
-    ImageProjectiveTransformV3 does the same at a quarter of the speed: compiled, all of this is one loop over the pixels that
-    reads uint8 and keeps nothing in between. The two differ by float rounding of coordinates: under 0.01 of 255 levels.
+    ImageProjectiveTransformV3 does the same at a quarter of the speed. Compiled, all of this is one
+    loop over the pixels that reads uint8 and stores nothing in between. The two differ by the
+    rounding of coordinates: under 0.01 of 255 levels.
 
     Args:
       images: [batch, height, width, 1], uint8 or float32.
-      transforms: [batch, 8] float32, affine, from output to input pixels: x' = t0 x + t1 y + t2, y' = t3 x + t4 y + t5.
+      transforms: [batch, 8] float32, affine, from output to input pixels: x' = t0 x + t1 y + t2,
+        y' = t3 x + t4 y + t5.
 
     Returns:
       [batch, height, width, 1] float32.
     """
     count, height, width, _ = tf.unstack(tf.shape(images))
-    x, y = (
-        tf.range(width, dtype=tf.float32)[None, None, :],
-        tf.range(height, dtype=tf.float32)[None, :, None],
-    )
-    t = transforms[:, :, None, None]
-    at_x, at_y = t[:, 0] * x + t[:, 1] * y + t[:, 2], t[:, 3] * x + t[:, 4] * y + t[:, 5]
-    left, top = tf.floor(at_x), tf.floor(at_y)
-    from_left, from_top = at_x - left, at_y - top
-    left, top = tf.cast(left, tf.int32), tf.cast(top, tf.int32)
-    pixels, start = tf.reshape(images, [-1]), (tf.range(count) * height * width)[:, None, None]
+    x = tf.range(width, dtype=tf.float32)[None, None, :]  # [1, 1, width]
+    y = tf.range(height, dtype=tf.float32)[None, :, None]  # [1, height, 1]
+    t = transforms[:, :, None, None]  # [batch, 8, 1, 1]
+    input_x = t[:, 0] * x + t[:, 1] * y + t[:, 2]  # [batch, height, width]
+    input_y = t[:, 3] * x + t[:, 4] * y + t[:, 5]
+    floor_x = tf.floor(input_x)
+    floor_y = tf.floor(input_y)
+    right_weight = input_x - floor_x
+    lower_weight = input_y - floor_y
+    left = tf.cast(floor_x, tf.int32)
+    top = tf.cast(floor_y, tf.int32)
+    pixels = tf.reshape(images, [-1])
+    start = (tf.range(count) * height * width)[:, None, None]  # [batch, 1, 1]
 
-    def at(row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
-        row, column = tf.clip_by_value(row, 0, height - 1), tf.clip_by_value(column, 0, width - 1)
+    def pixel(row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+        row = tf.clip_by_value(row, 0, height - 1)
+        column = tf.clip_by_value(column, 0, width - 1)
         return tf.cast(tf.gather(pixels, start + row * width + column), tf.float32)
 
-    upper = (1.0 - from_left) * at(top, left) + from_left * at(top, left + 1)
-    lower = (1.0 - from_left) * at(top + 1, left) + from_left * at(top + 1, left + 1)
-    return ((1.0 - from_top) * upper + from_top * lower)[..., None]
+    left_weight = 1.0 - right_weight
+    upper = left_weight * pixel(top, left) + right_weight * pixel(top, left + 1)
+    lower = left_weight * pixel(top + 1, left) + right_weight * pixel(top + 1, left + 1)
+    return ((1.0 - lower_weight) * upper + lower_weight * lower)[..., None]
 
 
-def change_intensity(
-    images: tf.Tensor, brightness: tf.Tensor, contrast: tf.Tensor, limits: Limits
-) -> tf.Tensor:
-    """Scales deviations from each image's mean by 1 + contrast and adds 255 x brightness; clips to 0..255.
+def change_intensity(images: tf.Tensor, draws: tf.Tensor, config: TrainConfig) -> tf.Tensor:
+    """Applies the augmentations of intensity and clips to 0..255.
 
     Args:
       images: [batch, height, width, 1] float32 in 0..255.
-      brightness, contrast: [batch] float32, drawn already.
-      limits: where both are zero the images are returned as they are.
+      draws: [batch, columns] float32 in [-1, 1).
+      config: its augmentation settings; where all of intensity are 0 the images are returned.
     """
-    if not (limits.brightness or limits.contrast):
+    if not any(getattr(config, function.__name__) for function in _INTENSITY):
         return images
-    mean = tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
-    factor, offset = 1.0 + contrast[:, None, None, None], 255.0 * brightness[:, None, None, None]
-    return tf.clip_by_value((images - mean) * factor + mean + offset, 0.0, 255.0)
+    # One without the other runs at 0, because rounding depends on the sequence of operations.
+    for function, columns in _INTENSITY.items():
+        value = getattr(config, function.__name__)
+        images = function(images, tf.gather(draws, columns, axis=1), value)
+    return tf.clip_by_value(images, 0.0, 255.0)

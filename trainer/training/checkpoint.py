@@ -1,7 +1,10 @@
-"""Keeps a run's state on disk: whole, verified checkpoints to resume from, and the best weights so far.
+"""A run's state on disk: verified checkpoints to resume from, and the best weights.
 
-A checkpoint counts once the file with its checksums lies beside it, which is written last and in one piece. So a run that is
-killed while it writes leaves the one before intact, and a damaged one is passed over.
+    checkpoints = Checkpoints(workdir.checkpoints, model, optimizer)
+    step = checkpoints.restore()
+
+A checkpoint counts once its file of checksums exists, which is written last and atomically. So a
+run killed while it writes leaves the checkpoint before intact, and a damaged one is passed over.
 """
 
 import hashlib
@@ -23,14 +26,16 @@ _SEAL = ".json"
 class Checkpoints:
     """The checkpoints of one workdir.
 
-    No iterator state is saved: the pipeline can start at any step, so model, optimizer and step are everything.
+    They hold model, optimizer and step. The state of the input is not saved, because the pipeline
+    can start at any step.
 
     Args:
-      folder: where they are kept.
-      model, optimizer: what is saved and restored, in place.
-      kept: how many are kept, the newest.
-      writes: whether this process is the one that writes. The others of several workers must call `save` too, because
-        reading variables that are synchronised on reading takes all of them, and throw away what they wrote.
+      folder: for the checkpoints.
+      model, optimizer: saved, and restored in place.
+      keep: number of newest checkpoints to keep.
+      writes: whether this process writes to the folder. With several workers the others must call
+        `save` too, because all of them take part in reading synchronised variables; what they write
+        is deleted.
     """
 
     def __init__(
@@ -38,141 +43,147 @@ class Checkpoints:
         folder: Path,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
-        kept: int = 3,
+        keep: int = 3,
         writes: bool = True,
     ):
-        self._folder, self._kept, self._writes = folder, kept, writes
+        self._folder = folder
+        self._keep = keep
+        self._writes = writes
         self._state = tf.train.Checkpoint(model=model, optimizer=optimizer)
         self._weights = tf.train.Checkpoint(model=model)
 
     def restore(self, before: int | None = None) -> int | None:
-        """Restores the newest checkpoint that is whole, and returns its step; None where there is none.
+        """Restores the newest checkpoint that is whole.
 
         Args:
-          before: passes over those of this step and later.
+          before: skips the checkpoints of this step and later.
+
+        Returns:
+          Its step; None if there is none.
         """
-        for step in reversed(sealed_steps(self._folder, "step")):
-            if before is not None and step >= before:
-                continue
-            if _intact(self._folder, _name("step", step)):
-                self._state.restore(str(self._folder / _name("step", step))).expect_partial()
+        steps = complete_steps(self._folder, "step")
+        for step in reversed([step for step in steps if before is None or step < before]):
+            path = self._path("step", step)
+            if _is_intact(path):
+                self._state.restore(str(path)).expect_partial()
                 return step
-            print(
-                f"{self._folder / _name('step', step)} is damaged and passed over",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"{path} is damaged and passed over", file=sys.stderr, flush=True)
         return None
 
     def save(self, step: int) -> None:
-        """Saves the state after `step` steps and drops what is no longer needed.
+        """Saves the state after `step` steps, and deletes what is no longer needed.
 
         Raises:
           UserError: it cannot be written; the earlier ones are intact.
         """
-        self._write(self._state, _name("step", step))
+        self._write(self._state, self._path("step", step))
         if self._writes:
-            for old in sealed_steps(self._folder, "step")[: -self._kept]:
-                _remove(self._folder, _name("step", old))
-            best = [old for old in sealed_steps(self._folder, "best") if old <= step]
-            for old in best[:-1]:
-                _remove(self._folder, _name("best", old))
+            # Best weights of a later step belong to a run that may yet be taken back.
+            best = [best for best in complete_steps(self._folder, "best") if best <= step]
+            self._delete("best", best[:-1])
+            self._delete("step", complete_steps(self._folder, "step")[: -self._keep])
 
     def drop_after(self, step: int) -> None:
-        """Removes what was saved after `step`, as when a run is taken back to it."""
-        for kind in ("step", "best"):
-            for later in sealed_steps(self._folder, kind) if self._writes else ():
-                if later > step:
-                    _remove(self._folder, _name(kind, later))
+        """Deletes what was saved after `step`."""
+        if self._writes:
+            for kind in ("step", "best"):
+                steps = complete_steps(self._folder, kind)
+                self._delete(kind, [saved for saved in steps if saved > step])
 
     def save_best(self, step: int) -> None:
-        """Keeps the present weights as the best so far. The best before stays until the next `save`."""
-        self._write(self._weights, _name("best", step))
+        """Saves the weights as the best so far; the best before stays until the next `save`."""
+        self._write(self._weights, self._path("best", step))
 
     def restore_best(self, step: int) -> None:
-        """Puts the weights that were best at `step` back into the model.
+        """Restores the weights that were best at `step`.
 
         Raises:
           UserError: they are damaged.
         """
-        if not _intact(self._folder, _name("best", step)):
-            raise UserError(
-                f"{self._folder / _name('best', step)} is damaged; train again in a new --workdir."
-            )
-        self._weights.read(str(self._folder / _name("best", step))).expect_partial()
+        path = self._path("best", step)
+        if not _is_intact(path):
+            raise UserError(f"{path} is damaged; train again in a new --workdir.")
+        self._weights.read(str(path)).expect_partial()
 
-    def _write(self, state: tf.train.Checkpoint, name: str) -> None:
+    def _path(self, kind: str, step: int) -> Path:
+        # The prefix of a checkpoint's files. Zeros: names in the order of the steps.
+        return self._folder / f"{kind}-{step:08d}"
+
+    def _delete(self, kind: str, steps: list[int]) -> None:
+        for step in steps:
+            _remove(self._path(kind, step))
+
+    def _write(self, state: tf.train.Checkpoint, path: Path) -> None:
         if not self._writes:
-            scratch = tempfile.mkdtemp(prefix="checkpoint_")
-            state.write(os.path.join(scratch, name))
-            shutil.rmtree(scratch, ignore_errors=True)
+            # TensorFlow reads synchronised variables together, so this worker must write as well.
+            with tempfile.TemporaryDirectory(
+                prefix="checkpoint_", ignore_cleanup_errors=True
+            ) as scratch:
+                state.write(os.path.join(scratch, path.name))
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _remove(self._folder, name)  # What an interrupted run left without a seal.
-            state.write(str(self._folder / name))
-            _seal(self._folder, name)
+            _remove(path)  # files that an interrupted run left without a seal
+            state.write(str(path))
+            checksums = {}
+            for file_path in sorted(path.parent.glob(f"{path.name}.*")):
+                with open(file_path, "rb") as file:
+                    os.fsync(file.fileno())  # on the disk before the seal is
+                checksums[file_path.name] = _sha256(file_path)
+            partial = path.with_name(f"{path.name}.partial")
+            with open(partial, "w") as seal:
+                json.dump({"sha256": checksums}, seal)
+                seal.flush()
+                os.fsync(seal.fileno())
+            os.replace(partial, _seal_of(path))  # atomic: there is never half a seal
         except (OSError, tf.errors.OpError) as error:
+            # A TensorFlow error has no strerror; its first line is the reason.
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UserError(
-                f"the checkpoint {self._folder / name} cannot be written ({reason}); make room and "
-                "give the same command again: the run goes on from the one before."
+                f"the checkpoint {path} cannot be written ({reason}); make room and give the same "
+                "command again: the run goes on from the one before."
             ) from error
 
 
-def sealed_steps(folder: Path, kind: str) -> list[int]:
-    """The steps of the checkpoints of a kind (step, best) that were written to their end, rising."""
+def complete_steps(folder: Path, kind: str) -> list[int]:
+    """The steps of all sealed checkpoints of a kind (step, best), rising."""
     return sorted(
-        int(path.name.removeprefix(f"{kind}-").removesuffix(_SEAL))
-        for path in folder.glob(f"{kind}-*{_SEAL}")
+        int(seal.stem.removeprefix(f"{kind}-")) for seal in folder.glob(f"{kind}-*{_SEAL}")
     )
 
 
 def weights_sha256(model: keras.Model) -> str:
-    """SHA-256 over all of a model's weights, in order, as hexadecimal: equal for two runs that agree bit for bit."""
-    digest = hashlib.sha256()
-    for value in model.get_weights():
-        digest.update(value.tobytes())
-    return digest.hexdigest()
+    """SHA-256 over all weights in order: equal for two runs that agree bit for bit."""
+    return hashlib.sha256(
+        b"".join(value.tobytes() for value in model.get_weights()),
+    ).hexdigest()
 
 
-def _name(kind: str, step: int) -> str:
-    return f"{kind}-{step:08d}"
+def _seal_of(path: Path) -> Path:
+    return path.with_name(path.name + _SEAL)
 
 
-def _files(folder: Path, name: str) -> list[Path]:
-    return sorted(path for path in folder.glob(f"{name}.*") if not path.name.endswith(_SEAL))
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _seal(folder: Path, name: str) -> None:
-    sums = {}
-    for path in _files(folder, name):
-        with open(path, "rb") as file:
-            sums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-    partial = folder / f"{name}.partial"
-    with open(partial, "w") as file:
-        json.dump({"sha256": sums}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, folder / (name + _SEAL))
-
-
-def _intact(folder: Path, name: str) -> bool:
+def _is_intact(path: Path) -> bool:
     try:
-        sums = json.loads((folder / (name + _SEAL)).read_text())["sha256"]
-        for file_name, expected in sums.items():
-            with open(folder / file_name, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                    return False
+        checksums = json.loads(_seal_of(path).read_text())["sha256"]
+        return bool(checksums) and all(
+            _sha256(path.with_name(name)) == checksum for name, checksum in checksums.items()
+        )
+    # A file is missing, or the seal is not what `_seal` writes.
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return False
-    return bool(sums)
 
 
-def _remove(folder: Path, name: str) -> None:
-    (folder / (name + _SEAL)).unlink(missing_ok=True)  # First: without it the rest does not count.
-    for path in _files(folder, name):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    for path in folder.glob(f"{name}_temp*"):  # TensorFlow's, of a write that was killed.
-        shutil.rmtree(path, ignore_errors=True)
+def _remove(path: Path) -> None:
+    _seal_of(path).unlink(missing_ok=True)  # first: without it the other files do not count
+    # TensorFlow leaves `_temp` folders where a write was killed.
+    for file in [*path.parent.glob(f"{path.name}.*"), *path.parent.glob(f"{path.name}_temp*")]:
+        if file.is_dir():
+            shutil.rmtree(file, ignore_errors=True)
+        else:
+            file.unlink(missing_ok=True)

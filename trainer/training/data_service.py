@@ -1,93 +1,106 @@
-"""Training batches made on other machines, by tf.data service: for images whose preparation outgrows the trainer's CPUs.
+"""Training batches made on other machines, by tf.data service.
 
-Every record is handed out once an epoch, with a view and noise of its own, but which batch it comes in depends on which machine
-was quicker. So such a run cannot be resumed exactly, and two of them differ. Where no input machine is left, trainers wait.
+`batches(config, workdir, examples, step, workers)` suits images whose preparation outgrows the
+trainer's CPUs. Every record is used once an epoch, with its own view and noise, but its batch
+depends on the speed of the machines. So such a run cannot be resumed exactly, and two of them
+differ. While no input machine is left, trainers wait.
 """
 
+import dataclasses
+import functools
 import socket
 import urllib.parse
+from typing import Any
 
 import tensorflow as tf
 
 from trainer.config import TrainConfig
 from trainer.errors import UserError
-from trainer.training import augment, input_pipeline, large_sets
+from trainer.training import input_pipeline, record_images
 from trainer.workdir import Workdir
 
-_PATIENCE = 10.0  # Seconds to wait for the dispatcher; TensorFlow itself would wait for an hour.
+_TIMEOUT = 10.0  # seconds to wait for the dispatcher; TensorFlow itself would wait for an hour
 
 
 def batches(
     config: TrainConfig,
-    work: Workdir,
+    workdir: Workdir,
     examples: input_pipeline.Examples,
-    limits: augment.Limits,
     step: int,
     workers: int,
 ) -> tf.data.Dataset:
-    """Batches as `input_pipeline.training_batches` gives them, but in no promised order, without end.
+    """Yields batches like `input_pipeline.training_batches`, but in any order.
 
     Args:
       config: its `data_service` names the dispatcher.
-      work: of the run; all workers of one run share its batches out.
-      examples: what is trained on, left in its records, where the input machines find them under the same path.
-      limits: how far the views may go.
-      step: the run starts after.
-      workers: how many trainers there are; each gets batches of its share of the global size.
+      workdir: of the run; all workers of one run share its batches out.
+      examples: the training split with `RecordImages`, which input machines read under the same
+        path.
+      step: the run starts after it.
+      workers: number of trainers; each gets batches of its share of the global size.
 
     Raises:
       UserError: the dispatcher does not answer.
     """
-    _reach(config.data_service)
-    started = (work.path / "config.json").stat().st_mtime_ns
-    served = tf.data.experimental.service.distribute(
-        processing_mode=tf.data.experimental.service.ShardingPolicy.DYNAMIC,
-        service=config.data_service,
-        job_name=f"{work.path.resolve()} {started} {step} {len(work.incidents())}",
-    )
-    return pipeline(examples, limits, config.batch_size // workers, config.seed).apply(served)
-
-
-def pipeline(
-    examples: input_pipeline.Examples, limits: augment.Limits, batch_size: int, seed: int
-) -> tf.data.Dataset:
-    """What the input machines run: they share its one source out, numbers that stand for a shard in an epoch."""
-    images, labels = examples.images, tf.constant(examples.labels, tf.int32)
-
-    def visit(number: tf.Tensor) -> tf.data.Dataset:
-        epoch, shard = images.shard_at(
-            number, lambda *wanted: input_pipeline.record_stream(seed, *wanted)
-        )
-        return shard.map(
-            lambda place, record: (epoch * 2**32 + tf.cast(place, tf.int64), place, record)
-        )
-
-    def batch_of(visits: tf.Tensor, places: tf.Tensor, records: tf.Tensor) -> dict[str, tf.Tensor]:
-        return input_pipeline.batch_of(
-            images.decoded(records),
-            tf.gather(labels, places),
-            places,
-            limits,
-            seed,
-            visits[0],
-            visits,
-        )
-
-    window = max(
-        1, min(large_sets.WINDOW, len(examples) // 4)
-    )  # A wider one would mix many epochs of a small set.
-    mixed = tf.data.Dataset.range(2**31 - 1).flat_map(visit).shuffle(window, seed)
-    return mixed.batch(batch_size, drop_remainder=True).map(
-        batch_of, num_parallel_calls=tf.data.AUTOTUNE
-    )
-
-
-def _reach(address: str) -> None:
-    place = urllib.parse.urlsplit(address)
+    url = urllib.parse.urlsplit(config.data_service or "")
     try:
-        socket.create_connection((place.hostname, place.port), _PATIENCE).close()
+        socket.create_connection((url.hostname, url.port), _TIMEOUT).close()
     except OSError as error:
         raise UserError(
-            f"the dispatcher {address} does not answer ({error.strerror or error}); start it with: "
-            f"python -m trainer.input_server --port={place.port}"
+            f"the dispatcher {config.data_service} does not answer ({error.strerror or error}); "
+            f"start it with: python -m trainer.input_server --port={url.port}"
         ) from error
+    # A run that was taken back or started anew must not get the rest of an earlier job.
+    created = (workdir.path / "config.json").stat().st_mtime_ns
+    per_worker = dataclasses.replace(config, batch_size=config.batch_size // workers)
+    return pipeline(examples, per_worker).apply(
+        tf.data.experimental.service.distribute(
+            processing_mode=tf.data.experimental.service.ShardingPolicy.DYNAMIC,
+            service=config.data_service,
+            job_name=f"{workdir.path.resolve()} {created} {step} {len(workdir.incidents())}",
+        )
+    )
+
+
+def pipeline(examples: input_pipeline.Examples, config: TrainConfig) -> tf.data.Dataset:
+    """Builds the pipeline that the input machines run.
+
+    Its one source, which they share out, is a number for each shard of each epoch.
+
+    Args:
+      examples: the training split with `RecordImages`.
+      config: its batch_size (of one worker), seed and augmentation settings.
+    """
+    images: Any = examples.images
+    labels = tf.constant(examples.labels, tf.int32)
+
+    def read_shard(number: tf.Tensor) -> tf.data.Dataset:
+        epoch, shard = images.shard_at(
+            number,
+            functools.partial(input_pipeline.record_seed, config.seed),
+        )
+        # The position is unique to an example in an epoch.
+        return shard.map(
+            lambda index, record: (epoch * 2**32 + tf.cast(index, tf.int64), index, record)
+        )
+
+    def make_batch(
+        positions: tf.Tensor, index: tf.Tensor, records: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        return input_pipeline.make_batch(
+            images.decode(records),
+            tf.gather(labels, index),
+            index,
+            config,
+            positions[0],  # in place of the step: no other batch has it
+            positions,
+        )
+
+    return (
+        tf.data.Dataset.range(2**31 - 1)
+        .flat_map(read_shard)
+        # A wider window would mix many epochs of a small set.
+        .shuffle(max(1, min(record_images.WINDOW, len(examples) // 4)), config.seed)
+        .batch(config.batch_size, drop_remainder=True)
+        .map(make_batch, num_parallel_calls=tf.data.AUTOTUNE)
+    )

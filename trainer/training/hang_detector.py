@@ -1,53 +1,60 @@
-"""Notices that a step does not end, as when another worker is cut off: its connection may stay open for minutes."""
+"""Detection of a step that does not end.
+
+That happens after the loss of another worker, whose connection may stay open for minutes.
+
+    detector = HangDetector(config.step_timeout_seconds, distribution.exit_worker_lost)
+    with detector.step():
+        train_step(batch)
+"""
 
 import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-_FACTOR = 20.0  # A step may take this many times the longest before it.
-_FIRST = 600.0  # Seconds for the first, in which the graph is built.
+_MAX_RATIO = 20.0  # of a step to the longest before it
+_MIN_FIRST_LIMIT = 600.0  # seconds: the first step builds the graph
 
 
-class StepWatch:
-    """Calls a function where a step takes far longer than those before it.
+class HangDetector:
+    """Calls a function if a step takes far longer than those before it.
 
     Args:
-      seconds: how long a step may take at least; 0 for no watch at all.
-      late: what is called, with words, in a thread of its own.
+      seconds: every step may take this long; 0 for no detection.
+      on_hang: called with a description, in another thread.
     """
 
-    def __init__(self, seconds: float, late: Callable[[str], None]):
-        self._seconds, self._late = seconds, late
-        self._longest, self._deadline, self._steps = 0.0, float("inf"), 0
+    def __init__(self, seconds: float, on_hang: Callable[[str], None]):
+        self._seconds = seconds
+        self._on_hang = on_hang
+        self._longest: float | None = None  # seconds, of the steps after the first
+        self._deadline = float("inf")
         self._ended = threading.Event()
         if seconds:
-            threading.Thread(target=self._look, daemon=True).start()
+            threading.Thread(target=self._check_deadline, daemon=True).start()
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
-        """A step is taken within."""
+        """Watches the block as one step."""
         started = time.monotonic()
         self._deadline = started + self._limit()
         yield
         self._deadline = float("inf")
-        if self._steps:  # The first builds the graph and says nothing of the next.
-            self._longest = max(self._longest, time.monotonic() - started)
-        self._steps += 1
+        # The first step builds the graph, so its time tells nothing about the others.
+        self._longest = (
+            0.0 if self._longest is None else max(self._longest, time.monotonic() - started)
+        )
 
     def end(self) -> None:
-        """Ends the watch."""
+        """Ends the thread."""
         self._ended.set()
 
     def _limit(self) -> float:
-        return (
-            max(self._seconds, _FACTOR * self._longest)
-            if self._steps
-            else max(self._seconds, _FIRST)
-        )
+        limit = _MIN_FIRST_LIMIT if self._longest is None else _MAX_RATIO * self._longest
+        return max(self._seconds, limit)
 
-    def _look(self) -> None:
+    def _check_deadline(self) -> None:
         while not self._ended.wait(min(1.0, self._seconds / 4)):
             if time.monotonic() > self._deadline:
-                self._late(f"no step ended within {self._limit():.0f} s")
+                self._on_hang(f"no step ended within {self._limit():.0f} s")
                 return

@@ -1,28 +1,41 @@
-"""Turns Ctrl-C and SIGTERM into a question the loop can ask between two steps, so that nothing is lost."""
+"""Ctrl-C and SIGTERM as a question between two steps.
+
+with catch_stop_signals() as stop_requested:
+    while not stop_requested():
+        ...
+"""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
 
 
 @contextlib.contextmanager
-def watched() -> Iterator[Callable[[], bool]]:
-    """Yields a function that says whether the user or the system asked to stop. A second Ctrl-C interrupts at once."""
-    asked = threading.Event()
+def catch_stop_signals() -> Iterator[Callable[[], bool]]:
+    """Yields a function that tells if a stop was requested.
+
+    A second Ctrl-C interrupts at once.
+    """
+    requested = threading.Event()
+    # Python delivers signals to the main thread only.
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # Signals reach the main thread only.
+        yield requested.is_set
         return
 
-    def note(number: int, _) -> None:
-        if asked.is_set():
-            signal.signal(number, before[number])
+    def handle(number: int, _: FrameType | None) -> None:
+        if requested.is_set():
+            signal.signal(number, previous[number])
             raise KeyboardInterrupt
-        asked.set()
+        requested.set()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous: dict[int, Any] = {
+        number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        yield asked.is_set
+        yield requested.is_set
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -1,9 +1,13 @@
-"""Layers of our own: batch normalisation that waits less, dropout whose masks do not depend on the layout, bias with ReLU,
-resampling to the network's side."""
+"""Layers of this project.
+
+`BatchNormalization` exchanges less between replicas, `StatelessDropout` draws masks from seeds of
+the examples, `BiasReLU` fuses two operations, and `Resample` brings squares to the network's side.
+"""
 
 import contextlib
 import contextvars
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,7 +20,11 @@ _EXAMPLE_SEEDS: contextvars.ContextVar[tf.Tensor | None] = contextvars.ContextVa
 
 @contextlib.contextmanager
 def example_seeds(seeds: tf.Tensor) -> Iterator[None]:
-    """Within this context `StatelessDropout` draws the mask of example i from seeds[i] ([batch, 2] int64)."""
+    """Sets the seeds of `StatelessDropout`: example i draws from seeds[i].
+
+    Args:
+      seeds: [batch, 2] int64.
+    """
     token = _EXAMPLE_SEEDS.set(seeds)
     try:
         yield
@@ -26,33 +34,60 @@ def example_seeds(seeds: tf.Tensor) -> Iterator[None]:
 
 @keras.saving.register_keras_serializable("trainer")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's batch normalisation (Ioffe 2015) over the global batch; replicas wait for one another once, not three times.
+    """Keras's batch normalisation (Ioffe 2015) with one exchange between replicas.
 
-    In training, sums and sums of squares are exchanged together, and the number of values is not exchanged: each replica has
-    as many. On one replica the result is that of `synchronized=True` to the bit.
+    Keras needs three. Here sums and sums of squares are exchanged together, and the number of
+    values is not exchanged, because each replica has as many. On one replica the result is that of
+    `synchronized=True` to the bit. It normalises the last axis; with a mask it is Keras's own.
     """
 
-    def _moments(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+    # Saved models name `mask` among the arguments of a call.
+    def call(
+        self, inputs: tf.Tensor, training: bool = False, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Normalises [batch, ..., channels], and in training updates the moving averages."""
         context = tf.distribute.get_replica_context()
-        if mask is not None or context is None:
-            return super()._moments(inputs, mask)
-        sums = [
-            tf.reduce_sum(values, self._reduction_axes) for values in (inputs, tf.square(inputs))
-        ]
-        total, of_squares = context.all_reduce("sum", sums)
-        count = tf.cast(
-            tf.size(inputs) // inputs.shape[-1] * context.num_replicas_in_sync, inputs.dtype
+        if not (training and self.trainable) or mask is not None or context is None:
+            return super().call(inputs, training=training, mask=mask)
+        inputs = tf.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        axes = list(range(len(inputs.shape) - 1))
+        # All by channel, [channels], over the global batch.
+        sums, square_sums = context.all_reduce(
+            "sum",
+            [tf.reduce_sum(inputs, axes), tf.reduce_sum(tf.square(inputs), axes)],
         )
-        mean = tf.math.divide_no_nan(total, count)
-        return mean, tf.maximum(tf.math.divide_no_nan(of_squares, count) - tf.square(mean), 0.0)
+        count = tf.cast(
+            tf.size(inputs) // inputs.shape[-1] * context.num_replicas_in_sync,
+            inputs.dtype,
+        )
+        mean = tf.math.divide_no_nan(sums, count)
+        variance = tf.math.divide_no_nan(square_sums, count) - tf.square(mean)
+        variance = tf.maximum(variance, 0.0)  # rounding can make it negative
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(
+                tf.cast(average, inputs.dtype) * self.momentum + value * (1.0 - self.momentum)
+            )
+        return tf.cast(
+            keras.ops.batch_normalization(
+                x=inputs,
+                mean=mean,
+                variance=variance,
+                axis=self.axis,
+                offset=tf.cast(self.beta, inputs.dtype),
+                scale=tf.cast(self.gamma, inputs.dtype),
+                epsilon=self.epsilon,
+            ),
+            self.compute_dtype,
+        )
 
 
 @keras.saving.register_keras_serializable("trainer")
 class StatelessDropout(keras.layers.Layer):
-    """Dropout (Srivastava 2014) whose mask is a function of each example's seed alone.
+    """Dropout (Srivastava 2014) whose mask depends on each example's seed alone.
 
-    `keras.layers.Dropout` keeps one seed state a replica, so replicas share masks and a restart draws others. Here the
-    mask of an example does not depend on the replica, on its neighbours or on what was drawn before.
+    `keras.layers.Dropout` has one seed state a replica, so replicas share masks and a restart draws
+    others. Here the mask of an example does not depend on the replica, on the rest of the batch or
+    on earlier draws.
 
     Args:
       rate: share of values set to zero, in [0, 1); the others are scaled by 1 / (1 - rate).
@@ -62,11 +97,13 @@ class StatelessDropout(keras.layers.Layer):
       RuntimeError: called for training outside `example_seeds`.
     """
 
-    def __init__(self, rate: float, salt: int = 0, **kwargs):
+    def __init__(self, rate: float, salt: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
-        self.rate, self.salt = rate, salt
+        self.rate = rate
+        self.salt = salt
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Applies the mask to [batch, ...] in training."""
         if not training or self.rate == 0.0:
             return inputs
         seeds = _EXAMPLE_SEEDS.get()
@@ -75,83 +112,103 @@ class StatelessDropout(keras.layers.Layer):
                 "StatelessDropout needs seeds in training: call the model within "
                 "layers.example_seeds(...)."
             )
-        uniform = tf.map_fn(self._draw(inputs.shape[1:]), seeds, fn_output_signature=tf.float32)
-        kept = tf.cast(uniform >= self.rate, inputs.dtype)
-        return inputs * kept / tf.cast(1.0 - self.rate, inputs.dtype)
 
-    def _draw(self, shape: tf.TensorShape):
-        return lambda seed: tf.random.stateless_uniform(
-            shape, tf.random.experimental.stateless_fold_in(seed, self.salt)
-        )
+        def draw(seed: tf.Tensor) -> tf.Tensor:
+            seed = tf.random.experimental.stateless_fold_in(seed, self.salt)
+            return tf.random.stateless_uniform(inputs.shape[1:], seed)
+
+        uniform = tf.map_fn(draw, seeds, fn_output_signature=tf.float32)  # [batch, ...]
+        mask = tf.cast(uniform >= self.rate, inputs.dtype)
+        return inputs * mask / tf.cast(1.0 - self.rate, inputs.dtype)
 
     def get_config(self) -> dict:
+        """The arguments, for saving."""
         return {**super().get_config(), "rate": self.rate, "salt": self.salt}
 
 
 @keras.saving.register_keras_serializable("trainer")
 class BiasReLU(keras.layers.Layer):
-    """Adds a bias to each channel and sets what is negative to zero.
+    """Adds a bias to each channel and applies ReLU.
 
-    Both rise with their input, so after max-pooling they give exactly what they give before it, for a quarter of the work.
+    Both are increasing functions, so after max-pooling they give the same values as before it, for
+    a quarter of the work.
     """
 
     def build(self, input_shape: tuple) -> None:
+        """Creates the bias, [channels]."""
         self.bias = self.add_weight(shape=(input_shape[-1],), initializer="zeros", name="bias")
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """[batch, height, width, channels], same shape out."""
         return tf.nn.relu(tf.nn.bias_add(inputs, self.bias))
 
 
 @keras.saving.register_keras_serializable("trainer")
 class Resample(keras.layers.Layer):
-    """Resizes squares by a separable antialiased triangle filter, as two matrix products, and rounds to whole levels.
+    """Resizes squares by a separable antialiased triangle filter.
 
-    Written as matrix products it exports to every runtime and gives the same numbers in all of them; rounding makes it
-    equal to the uint8 images training is fed (`resample_images`).
+    As two matrix products it exports to every runtime and gives the same numbers in all of them. It
+    rounds to whole levels, so it equals the uint8 images of training (`resample_images`).
 
     Args:
-      side: of the square that comes out, in pixels.
+      side: side length of the output, in pixels.
     """
 
-    def __init__(self, side: int, **kwargs):
+    def __init__(self, side: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.side = side
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """[batch, height, width, 1] float32 in 0..255 → [batch, side, side, 1] float32, whole numbers in 0..255."""
-        rows = tf.constant(triangle_filter(inputs.shape[1], self.side))
-        columns = tf.constant(triangle_filter(inputs.shape[2], self.side))
-        squares = tf.cast(inputs, tf.float32)[..., 0]
-        resized = tf.matmul(tf.matmul(rows[None], squares), columns[None], transpose_b=True)
-        return tf.round(resized)[..., None]
-
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return (input_shape[0], self.side, self.side, 1)
+        """Resizes [batch, height, width, 1] to [batch, side, side, 1] float32, whole numbers."""
+        row_filter = tf.constant(triangle_filter(inputs.shape[1], self.side))  # [side, height]
+        column_filter = tf.constant(triangle_filter(inputs.shape[2], self.side))  # [side, width]
+        images = tf.cast(inputs, tf.float32)[..., 0]  # [batch, height, width]
+        images = tf.matmul(row_filter[None], images)  # [batch, side, width]
+        images = tf.matmul(images, column_filter[None], transpose_b=True)  # [batch, side, side]
+        return tf.round(images)[..., None]
 
     def get_config(self) -> dict:
+        """The arguments, for saving."""
         return {**super().get_config(), "side": self.side}
 
 
 def triangle_filter(size: int, side: int) -> np.ndarray:
-    """The matrix that resamples a row of `size` pixels to `side`, [side, size] float32; each row sums to 1.
+    """The matrix that resamples a row of pixels.
 
     Antialiased: shrinking by s widens the triangle to s pixels, as Pillow's BILINEAR does
     (https://pillow.readthedocs.io/en/stable/handbook/concepts.html#filters).
+
+    Args:
+      size: length of the row, in pixels.
+      side: length after resampling, in pixels.
+
+    Returns:
+      [side, size] float32; each row sums to 1.
     """
     scale = size / side
-    centres = (np.arange(side) + 0.5) * scale - 0.5
+    centres = (np.arange(side) + 0.5) * scale - 0.5  # [side], in pixels of the input
     distances = np.abs(centres[:, None] - np.arange(size)[None, :]) / max(scale, 1.0)
-    weights = np.maximum(0.0, 1.0 - distances)
+    weights = np.maximum(0.0, 1.0 - distances)  # [side, size]
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def resample_images(images: np.ndarray, side: int) -> np.ndarray:
-    """`Resample` over a set held in memory: [n, size, size, 1] uint8 → [n, side, side, 1] uint8; as they are if they fit."""
+    """Resizes a set in memory, as `Resample` does.
+
+    Args:
+      images: [n, size, size, 1] uint8.
+      side: side length of the output, in pixels.
+
+    Returns:
+      [n, side, side, 1] uint8; `images` itself if it has that side.
+    """
     if images.shape[1] == side:
         return images
-    layer = Resample(side, dtype="float32")
-    parts = [
-        layer(images[start : start + 64]).numpy().astype(np.uint8)
-        for start in range(0, len(images), 64)
-    ]
-    return np.concatenate(parts)
+    resample = Resample(side, dtype="float32")
+    # 64 images at a time, so that little memory is needed in float32.
+    return np.concatenate(
+        [
+            resample(images[start : start + 64]).numpy().astype(np.uint8)
+            for start in range(0, len(images), 64)
+        ]
+    )

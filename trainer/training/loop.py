@@ -1,6 +1,8 @@
-"""Trains one model and writes its workdir: one linear function, to be read from top to bottom.
+"""The training loop: batches in, a trained network and its predictions out.
 
-Library use: `from trainer.training.loop import train_and_evaluate; train_and_evaluate(TrainConfig(epochs=3))`.
+    trained = train(run, near_duplicates, workers)
+
+`trainer.experiments.run.train_and_evaluate` opens the run before and scores it afterwards.
 """
 
 import dataclasses
@@ -8,277 +10,306 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from trainer import workdir
+from trainer.analysis.duplicates import NearDuplicates
 from trainer.analysis.predictions import Predictions
-from trainer.config import TrainConfig, resolved
+from trainer.config import TrainConfig
 from trainer.data import prepared
+from trainer.data.run import Run
 from trainer.errors import Stopped
-from trainer.evaluation import export_network, finish, near_duplicates
 from trainer.training import (
-    augment,
     checkpoint,
     data_service,
     distribution,
-    divergence,
     hang_detector,
+    image_store,
     input_pipeline,
     interruption,
-    large_sets,
     models,
+    progress,
     recovery,
     split,
-    steps,
-    summary,
 )
+from trainer.training.distribution import Workers
+from trainer.training.input_pipeline import Examples
+from trainer.training.steps import TrainState, create_train_state
 
-_EVALUATION_BATCH = 32
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained network and its predictions on every split.
+
+    Attributes:
+      model: the network with the selected weights, usable without a strategy.
+      splits: split name → examples; train, validation and test, without empty ones.
+      predictions: split name → predictions before calibration, in the order of the examples.
+      history: the lines of metrics.jsonl.
+      facts: entries of metrics.json: parameters, steps, best_epoch, incidents, seconds (of the
+        loop) and weights_sha256.
+    """
+
+    model: keras.Model
+    splits: dict[str, Examples]
+    predictions: dict[str, Predictions]
+    history: list[dict[str, Any]]
+    facts: dict[str, Any]
 
 
-def train_and_evaluate(
-    config: TrainConfig, out_of_fold: Predictions | None = None
-) -> summary.Result:
-    """Trains one model, keeps the best weights, scores every split once, and writes everything to the workdir.
-
-    The same configuration and workdir resume an interrupted run, and only report a finished one. A cross-validation or a
-    repetition is made of several such runs: `repeats.train`.
+def train(run: Run, near_duplicates: NearDuplicates, workers: Workers) -> Trained:
+    """Trains one network, resuming from the newest checkpoint, and predicts every split.
 
     Args:
-      config: as the user gave it; what is left open is resolved here and recorded in the workdir's config.json.
-      out_of_fold: what the members of a cross-validation said of the parts held out from them, for the model trained on all
-        of Train: its temperature and thresholds come from there.
-
-    Returns:
-      Where everything lies, and the scores.
+      run: an open run; a stopped one resumes at its last checkpoint, bit for bit.
+      near_duplicates: images that count as one group when validation is carved out.
+      workers: the processes that train together; each calls this function.
 
     Raises:
-      UserError: something the user can mend; nothing of theirs was overwritten.
+      UserError: training cannot go on; the message contains the fix.
       Stopped: after Ctrl-C or SIGTERM, with a checkpoint saved.
     """
-    started = time.monotonic()
-    strategy = distribution.make_strategy(resolved(config))
-    workers = distribution.Workers.of(strategy)
-    with workers.together(), workers.chief_first():
-        config, data, work = open_run(config, workers.chief)
-        known_copies = (
-            None if work.finished else near_duplicates.of_prepared(data, config.group_copies)
-        )
-    if known_copies is None:
-        return summary.Result(work, work.metrics(), resumed=True)
+    config = run.config
+    workdir = run.workdir
 
-    # ── Data ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-    cache, kept = large_sets.settle(
-        work,
-        config.cache,
-        data.fingerprint["images"]["train"],
-        config.image_size,
-        Path(str(data.builder.data_path)),
+    # ── Data ──────────────────────────────────────────────────────────────────────────────────
+    total = run.data.fingerprint["images"]["train"]
+    cache, cache_message = image_store.resolve_cache(
+        workdir, config.cache, total, run.image_size, Path(str(run.data.builder.data_path))
     )
-    with workers.chief_first():
-        everything = input_pipeline.load(data.builder, "train", config.image_size, cache)
-    everything = everything.with_groups(known_copies.join(everything.filenames, everything.groups))
-    train_part, validation_part = split.parts(everything.labels, everything.groups, config)
-    train, validation = everything.take(train_part), everything.take(validation_part)
-    limits = augment.Limits.from_config(config)
-    ends = input_pipeline.epoch_ends(len(train), config.epochs, config.batch_size)
-    summary.say(
-        workers,
-        f"{data.reason}\n"
-        f"{known_copies.remark}\n"
-        f"{kept}\n"
-        f"{len(train)} images to train on, {len(validation)} to validate, side "
-        f"{config.image_size}; {config.model}, {config.epochs} epochs, {ends[-1]} steps of "
-        f"{config.batch_size} on {strategy.num_replicas_in_sync} replica(s); workdir {work.path}",
+    examples, validation = _load_train(run, cache, near_duplicates, workers)
+    epoch_ends = input_pipeline.epoch_end_steps(len(examples), config.epochs, config.batch_size)
+    last_step = epoch_ends[-1]
+    notes = [run.data.reason, near_duplicates.message, cache_message]
+    _print_plan(run, workers, notes, len(examples), len(validation), last_step)
+
+    # ── Network ───────────────────────────────────────────────────────────────────────────────
+    tf.config.experimental.enable_op_determinism()  # Equal seeds then give equal weights.
+    classes = len(run.data.class_names)
+    steps_per_epoch = len(examples) / config.batch_size  # Not whole: batches may span epochs.
+    state = create_train_state(
+        config, workers.strategy, classes, last_step, steps_per_epoch, examples.labels
     )
-
-    # ── Model ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-    keras.utils.set_random_seed(config.seed)
-    tf.config.experimental.enable_op_determinism()
-    keras.config.set_dtype_policy(config.precision)
-    rate = steps.make_rate(config, ends[-1], len(train) / config.batch_size)
-    with strategy.scope():
-        model = models.build(config, len(data.class_names))
-        optimizer = steps.make_optimizer(config, rate)
-        optimizer.build(model.trainable_variables)
-    weights = steps.class_weights(train.labels, len(data.class_names), config.class_weights)
-    train_step = steps.make_train_step(model, optimizer, strategy, config, weights)
-    predict = steps.make_predict(model, strategy, _EVALUATION_BATCH)
-
-    # ── Resume ──────────────────────────────────────────────────────────────────────────────────────────────────────────
     checkpoints = checkpoint.Checkpoints(
-        work.checkpoints, model, optimizer, config.keep_checkpoints, workers.chief
+        workdir.checkpoints, state.model, state.optimizer, config.keep_checkpoints, workers.chief
     )
-    with workers.together():
-        step = recovery.start(checkpoints, workers, bool(config.data_service))
-    history = work.cut_history(step)
+
+    # ── Resume ────────────────────────────────────────────────────────────────────────────────
+    with workers.exit_if_worker_lost():
+        step = recovery.restore_or_initialize(checkpoints, workers, bool(config.data_service))
+    history, batches = _continue_after(step, run, examples, state, workers)
     if step:
-        summary.say(workers, f"resumed at step {step} of {ends[-1]}")
+        progress.print_from_chief(workers, f"resumed at step {step} of {last_step}")
+    epochs_since_best = progress.epochs_since_best(history)
 
-    def batches_after(step: int):
-        rate.scale(divergence.rate_factor(work.incidents(), step))
-        own = (
-            data_service.batches(config, work, train, limits, step, workers.count)
-            if config.data_service
-            else input_pipeline.training_batches(
-                train, limits, config.batch_size, config.seed, step, workers.index, workers.count
-            )
-        )
-        return distribution.deal(workers, own, config.batch_size)
-
-    # ── Train ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-    batches, stale = batches_after(step), summary.epochs_without_progress(history)
-    training_started = saved = time.monotonic()
-    watched = hang_detector.StepWatch(
-        config.step_timeout_seconds if workers.count > 1 else 0.0, distribution.lost
-    )
+    # ── Steps ─────────────────────────────────────────────────────────────────────────────────
+    training_started = saved_at = time.monotonic()
+    # A single process waits for nobody.
+    step_timeout = config.step_timeout_seconds if workers.count > 1 else 0.0
+    detector = hang_detector.HangDetector(step_timeout, distribution.exit_worker_lost)
+    quiet = None if workers.chief else True  # None: tqdm shows a bar on terminals only.
     with (
-        interruption.watched() as asked_to_stop,
-        summary.events(work).as_default(),
-        tqdm(
-            total=ends[-1],
-            initial=step,
-            unit="step",
-            desc="training",
-            disable=None if workers.chief else True,
-        ) as bar,
+        interruption.catch_stop_signals() as stop_requested,
+        progress.event_writer(workdir).as_default(),
+        tqdm(total=last_step, initial=step, unit="step", desc="training", disable=quiet) as bar,
     ):
-        tf.summary.text("data", data.reason, step=step)
-        while step < ends[-1] and not (config.patience and stale >= config.patience):
-            with watched.step(), workers.together(), prepared.reading(data.builder, "train"):
-                loss, accuracy, norm, used = (float(value) for value in train_step(next(batches)))
-            if wrong := divergence.problem(
-                summary.losses(history, divergence.LOOKED_AT),
-                loss,
-                norm,
-                len(data.class_names),
-                config.precision == "mixed_float16",
-            ):
-                with workers.together():
-                    step = recovery.take_back(
-                        work, checkpoints, workers, step + 1, wrong, train, config
+        tf.summary.text("data", run.data.reason, step=step)
+        while step < last_step and not (config.patience and epochs_since_best >= config.patience):
+            with detector.step(), workers.exit_if_worker_lost():
+                metrics = _take_step(run, state, batches)
+            problem = _find_problem(run, history, metrics)
+            if problem:
+                with workers.exit_if_worker_lost():
+                    step = recovery.rollback(
+                        workdir, checkpoints, workers, step + 1, problem, examples, config
                     )
-                history, batches = work.cut_history(step), batches_after(step)
-                stale = summary.epochs_without_progress(history)
+                history, batches = _continue_after(step, run, examples, state, workers)
+                epochs_since_best = progress.epochs_since_best(history)
                 bar.reset()
                 bar.update(step)
                 continue
             step += 1
-            summary.note_step(work, bar, history, step, loss, accuracy, norm, used)
+            progress.log_step(workdir, bar, history, step, metrics)
 
-            with workers.together():
-                stopping = workers.any(asked_to_stop()) and step < ends[-1]
-                due = config.checkpoint_every_steps and step % config.checkpoint_every_steps == 0
-                if config.checkpoint_every_minutes:
-                    due = workers.any(
-                        due or time.monotonic() - saved >= 60.0 * config.checkpoint_every_minutes
-                    )
-                if step in ends:
-                    line = summary.epoch_line(
-                        history, ends, step, predict(validation.images), validation.labels
-                    )
-                    history.append(work.log(**line))
-                    summary.write_events("epoch", line)
-                    if workers.chief:
-                        tqdm.write(summary.describe_epoch(line, config.epochs))
-                    stale = summary.epochs_without_progress(history)
-                    if stale == 0:
+            with workers.exit_if_worker_lost():
+                # One worker that is asked to stop stops all.
+                stopping = workers.any(stop_requested()) and step < last_step
+                due = _checkpoint_due(config, workers, step, time.monotonic() - saved_at)
+                if step in epoch_ends:
+                    _validate(run, workers, state, validation, history, epoch_ends, step)
+                    epochs_since_best = progress.epochs_since_best(history)
+                    if epochs_since_best == 0:
                         checkpoints.save_best(step)
-                if step in ends or due or stopping:
+                if step in epoch_ends or due or stopping:
                     checkpoints.save(step)
-                    saved = time.monotonic()
+                    saved_at = time.monotonic()
             if stopping:
                 raise Stopped(
-                    f"stopped after step {step} of {ends[-1]}; to go on: {command(config)}"
+                    f"stopped after step {step} of {last_step}; to go on: {resume_command(config)}"
                 )
-    watched.end()
-    training_seconds = time.monotonic() - training_started
+    detector.end()
+    seconds = time.monotonic() - training_started
 
-    # ── Score ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-    best = summary.best_epoch(history) if split.selects_best(config) and len(validation) else None
-    parts = {"train": train, "validation": validation}
+    # ── Predictions ───────────────────────────────────────────────────────────────────────────
+    splits = {"train": examples, "validation": validation}
     if config.fold is None:  # A member of a cross-validation never sees test.
-        with workers.chief_first():
-            test = input_pipeline.load(data.builder, "test", config.image_size, cache)
-        parts["test"] = test.with_groups(known_copies.join(test.filenames, test.groups))
-    with workers.together():
-        workers.wait()
-        if best is not None:
-            checkpoints.restore_best(summary.best_step(history))
-        said = {
-            name: finish.predictions_of(part, predict(part.images), data)
-            for name, part in parts.items()
-            if len(part)
+        splits["test"] = _load_split(run, "test", cache, near_duplicates, workers)
+    splits = {name: subset for name, subset in splits.items() if len(subset)}
+    with workers.exit_if_worker_lost():
+        best_epoch = _select_weights(run, workers, checkpoints, history)
+        predictions = {
+            name: subset.predictions(state.predict(subset.images), run.data)
+            for name, subset in splits.items()
         }
-        sha256, alone = checkpoint.weights_sha256(model), models.without_strategy(model, config)
-    if workers.chief:
-        summary.draw_training(work, data, config, history, train, limits)
-        finish.finish(
-            work,
-            data,
-            config,
-            finish.Scored(parts, said, out_of_fold or said.get("validation"), known_copies),
-            lambda temperature: export_network.export_of(alone, data.side, temperature),
-            {
-                "parameters": model.count_params(),
-                "steps": step,
-                "best_epoch": best,
-                "incidents": work.incidents(),
-                "seconds": {
-                    "training": round(training_seconds, 1),
-                    "total": round(time.monotonic() - started, 1),
-                },
-                "weights_sha256": sha256,
-            },
-        )
-    with workers.together():
-        workers.wait()  # What the chief has written is there.
-    return summary.Result(work, work.metrics())
+        facts = _facts(run, state, step, best_epoch, seconds)
+        model = models.without_strategy(state.model, config)
+    return Trained(model, splits, predictions, history, facts)
 
 
-def open_run(
-    config: TrainConfig, writes: bool = True
-) -> tuple[TrainConfig, prepared.Prepared, workdir.Workdir]:
-    """Opens the data and the workdir a configuration names: (the configuration with nothing left open, data, workdir).
-
-    `writes` says whether this process makes the workdir and writes to it; of several workers only the chief does.
-
-    Raises:
-      UserError: no such data; or a workdir of another run, or one that cannot be written.
-    """
-    requested, config = config, _with_recorded_dataset(resolved(config))
-    data = prepared.open_dataset(
-        config.dataset,
-        data_dir=config.data_dir,
-        manual_dir=config.manual_dir,
-        phantom_train=config.phantom_train,
-        phantom_test=config.phantom_test,
-        phantom_shortcut=config.phantom_shortcut,
-        config_name=f"gray{config.prepared_side}",
-    )
-    config = dataclasses.replace(config, dataset=data.name)
-    work = workdir.open_or_create(config, requested, data.fingerprint, writes)
-    return dataclasses.replace(config, workdir=str(work.path)), data, work
-
-
-def _with_recorded_dataset(config: TrainConfig) -> TrainConfig:
-    """`auto` is resolved once: a workdir that exists keeps the set it was started with."""
-    recorded = workdir.recorded_config(Path(config.workdir)) if config.workdir else None
-    if recorded and config.dataset == "auto":
-        return dataclasses.replace(config, dataset=recorded.dataset)
-    return config
-
-
-def command(config: TrainConfig) -> str:
-    """The command line that goes on with this run."""
+def resume_command(config: TrainConfig) -> str:
+    """Returns the command line that resumes this run."""
+    # Called as a library: there is no command to repeat.
     if Path(sys.argv[0]).name != "main.py":
         return f"call train_and_evaluate with workdir={config.workdir!r}"
-    kept = [
-        argument
-        for argument in sys.argv[1:]
-        if not argument.startswith(("--workdir", "--data_service"))
-    ]
-    return shlex.join(["python", "-m", "trainer.main", *kept, f"--workdir={config.workdir}"])
+    # A data service gives no order of batches that could be resumed.
+    dropped = ("--workdir", "--data_service")
+    flags = [argument for argument in sys.argv[1:] if not argument.startswith(dropped)]
+    return shlex.join(["python", "-m", "trainer.main", *flags, f"--workdir={config.workdir}"])
+
+
+def _load_split(
+    run: Run, name: str, cache: str, near_duplicates: NearDuplicates, workers: Workers
+) -> Examples:
+    """Loads a split with near-duplicates merged into one group."""
+    with workers.chief_runs_first():  # The chief writes the cache file, the others read it.
+        examples = input_pipeline.load(run.data.builder, name, run.image_size, cache)
+    return near_duplicates.merge_records(examples)
+
+
+def _load_train(
+    run: Run, cache: str, near_duplicates: NearDuplicates, workers: Workers
+) -> tuple[Examples, Examples]:
+    """Loads train and carves validation out of it; returns both."""
+    # Freed on return: the two subsets are copies of its images.
+    labelled = _load_split(run, "train", cache, near_duplicates, workers)
+    train, validation = split.split_train(labelled.labels, labelled.groups, run.config)
+    return labelled.take(train), labelled.take(validation)
+
+
+def _print_plan(
+    run: Run, workers: Workers, notes: list[str], images: int, validation_images: int, steps: int
+) -> None:
+    """Prints notes on the data, then the size of the run."""
+    config = run.config
+    replicas = workers.strategy.num_replicas_in_sync
+    plan = (
+        f"{images} images to train on, {validation_images} to validate, side {config.image_size}; "
+        f"{config.model}, {config.epochs} epochs, {steps} steps of {config.batch_size} on "
+        f"{replicas} replica(s); workdir {run.workdir.path}"
+    )
+    progress.print_from_chief(workers, "\n".join([*notes, plan]))
+
+
+def _continue_after(
+    step: int, run: Run, examples: Examples, state: TrainState, workers: Workers
+) -> tuple[list[dict[str, Any]], distribution.Prefetcher]:
+    """Sets the learning rate after a restored step; returns history and batches from there."""
+    config = run.config
+    # Lines after the checkpoint will be logged again.
+    history = run.workdir.truncate_history(step)
+    # Each rollback up to this step halves the rate.
+    factor = recovery.learning_rate_factor(run.workdir.incidents(), step)
+    state.learning_rate.scale(factor)
+    if config.data_service:
+        batches = data_service.batches(config, run.workdir, examples, step, workers.count)
+    else:
+        batches = input_pipeline.training_batches(
+            examples, config, first_step=step, worker=workers.index, workers=workers.count
+        )
+    return history, distribution.distribute(workers, batches, config.batch_size)
+
+
+def _take_step(run: Run, state: TrainState, batches: distribution.Prefetcher) -> dict[str, float]:
+    """Updates the weights on the next batch and waits for its metrics."""
+    # Records are read while training runs, so damage may show at any step.
+    with prepared.convert_read_errors(run.data.builder, "train"):
+        outputs = state.train_step(next(batches))
+        # The conversion waits for the device: a hang or an error falls into this block.
+        return {name: float(value) for name, value in outputs.items()}
+
+
+def _find_problem(run: Run, history: list[dict[str, Any]], metrics: dict[str, float]) -> str:
+    return recovery.find_problem(
+        progress.recent_losses(history, recovery.WINDOW),
+        metrics["loss"],
+        metrics["gradient_norm"],
+        len(run.data.class_names),
+        run.config.precision == "mixed_float16",
+    )
+
+
+def _validate(
+    run: Run,
+    workers: Workers,
+    state: TrainState,
+    validation: Examples,
+    history: list[dict[str, Any]],
+    epoch_ends: list[int],
+    step: int,
+) -> None:
+    """Scores validation and adds the line of an epoch to the history."""
+    probabilities = state.predict(validation.images)  # [n, classes], n may be 0
+    record = progress.epoch_record(history, epoch_ends, step, probabilities, validation.labels)
+    history.append(run.workdir.log(**record))
+    progress.write_events("epoch", record)
+    if workers.chief:
+        # Plain print would break the progress bar.
+        tqdm.write(progress.describe_epoch(record, run.config.epochs))
+
+
+def _checkpoint_due(config: TrainConfig, workers: Workers, step: int, seconds: float) -> bool:
+    """Tells whether --checkpoint_every_steps or --checkpoint_every_minutes asks for one.
+
+    Args:
+      config: of the run.
+      workers: those that must decide alike.
+      step: just taken.
+      seconds: since the last checkpoint.
+    """
+    due = bool(config.checkpoint_every_steps) and step % config.checkpoint_every_steps == 0
+    if config.checkpoint_every_minutes:
+        # Clocks differ between workers: one that is due makes it due for all.
+        due = workers.any(due or seconds >= 60.0 * config.checkpoint_every_minutes)
+    return due
+
+
+def _select_weights(
+    run: Run,
+    workers: Workers,
+    checkpoints: checkpoint.Checkpoints,
+    history: list[dict[str, Any]],
+) -> int | None:
+    """Restores the weights of the best epoch, and returns that; None if the last ones stay."""
+    workers.barrier()  # The chief has written them.
+    best = progress.best_record(history) if split.selects_best(run.config) else None
+    if best is None:  # Without validation, too.
+        return None
+    checkpoints.restore_best(best["step"])
+    return best["epoch"]
+
+
+def _facts(
+    run: Run, state: TrainState, step: int, best_epoch: int | None, seconds: float
+) -> dict[str, Any]:
+    return {
+        "parameters": state.model.count_params(),
+        "steps": step,
+        "best_epoch": best_epoch,
+        "incidents": run.workdir.incidents(),
+        "seconds": {"training": round(seconds, 1)},
+        # Of the selected weights: equal for two runs that agree bit for bit.
+        "weights_sha256": checkpoint.weights_sha256(state.model),
+    }

@@ -1,4 +1,9 @@
-"""Carves held-out parts out of the training split: by group, stratified by class, the same for one seed."""
+"""Carves held-out images out of the training split: by group, stratified by class.
+
+    train, held_out = split_train(labels, groups, config)
+
+One seed always gives the same split.
+"""
 
 import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
@@ -6,50 +11,56 @@ from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 
-_DRAWS = 50  # Patients with many images make single draws uneven; of this many the evenest is kept.
+_DRAWS = 50
 
 
-def parts(
+def split_train(
     labels: np.ndarray, groups: np.ndarray, config: TrainConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The training and the held-out part of Train that a configuration asks for: (train, held out), sorted int arrays.
+    """Splits Train as a configuration asks.
 
-    A member of a cross-validation (`fold` given) holds its fold out; the model that follows the members holds nothing out.
+    A member of a cross-validation (`fold` given) holds its fold out. The model that follows the
+    members holds nothing out.
 
     Args:
       labels: [n] int.
       groups: [n] str.
       config: of the run.
 
+    Returns:
+      (train, held out): sorted int arrays of indices.
+
     Raises:
       UserError: a class has too few groups.
     """
     if not config.folds:
         return train_and_validation(labels, groups, config.validation_fraction, config.seed)
-    held_out = fold_of(labels, groups, config.folds, config.seed) == (
-        -1 if config.fold is None else config.fold
-    )
+    folds = assign_folds(labels, groups, config.folds, config.seed)  # [n]
+    held_out = folds == (-1 if config.fold is None else config.fold)  # no image is in fold -1
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 def selects_best(config: TrainConfig) -> bool:
-    """Whether the held-out part chooses the weights. In a cross-validation it does not: it must only score them."""
+    """Tells if the held-out images select the weights.
+
+    In a cross-validation they do not: they must only score them.
+    """
     return config.select == "best" and not config.folds
 
 
 def train_and_validation(
     labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Splits indices so that no group is on both sides and each class gives its share.
+    """Splits indices by group, with the same share of every class.
 
-    For each class, groups (of which it is the commonest class) are drawn at random; of several draws the one whose number of
-    images comes nearest to `fraction` is kept.
+    Groups are drawn at random for each class (the commonest of a group counts). Of several draws
+    the one with the number of images nearest to `fraction` is used.
 
     Args:
       labels: [n] int.
       groups: [n] str.
-      fraction: of the groups and images of each class, in [0, 0.5]; 0 gives an empty validation part.
-      seed: of the drawing.
+      fraction: of the groups and images of each class, in [0, 0.5]; 0 gives an empty validation.
+      seed: of the draws.
 
     Returns:
       (train, validation): sorted int arrays that together hold 0..n-1.
@@ -57,26 +68,35 @@ def train_and_validation(
     Raises:
       UserError: a class has a single group, which cannot be on both sides.
     """
-    everything = np.arange(len(labels))
+    indices = np.arange(len(labels))
     if fraction == 0.0:
-        return everything, everything[:0]
-    commonest = _commonest_class(labels, groups)
-    parts = [
-        _draw(everything[commonest == label], groups, fraction, seed)
-        for label in np.unique(commonest)
-    ]
-    validation = np.sort(np.concatenate(parts))
-    return np.setdiff1d(everything, validation), validation
+        return indices, indices[:0]
+    classes = _class_of_group(labels, groups)  # [n]
+    validation = []
+    for label in np.unique(classes):
+        candidates = indices[classes == label]
+        if len(np.unique(groups[candidates])) < 2:
+            raise UserError(
+                "a class has a single group (patient), so no validation part can be held out by "
+                "group; use --validation_fraction=0."
+            )
+        splitter = GroupShuffleSplit(_DRAWS, test_size=fraction, random_state=seed)
+        draws = [draw for _, draw in splitter.split(candidates, groups=groups[candidates])]
+        # Patients with many images make single draws uneven; the evenest one is used.
+        errors = [abs(len(draw) - fraction * len(candidates)) for draw in draws]
+        validation.append(candidates[draws[int(np.argmin(errors))]])
+    held_out = np.sort(np.concatenate(validation))
+    return np.setdiff1d(indices, held_out), held_out
 
 
-def fold_of(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Deals the images out to the folds of a cross-validation, whole groups at a time and each class evenly.
+def assign_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Assigns whole groups to the folds of a cross-validation, each class evenly.
 
     Args:
       labels: [n] int.
       groups: [n] str.
-      folds: how many, 2 or more.
-      seed: of the dealing.
+      folds: number of folds, 2 or more.
+      seed: of the assignment.
 
     Returns:
       [n] int: the fold in which each image is held out, 0 to folds - 1.
@@ -84,36 +104,24 @@ def fold_of(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np
     Raises:
       UserError: a class has fewer groups than there are folds.
     """
-    commonest = _commonest_class(labels, groups)
-    least = min(len(np.unique(groups[commonest == label])) for label in np.unique(commonest))
-    if least < folds:
+    classes = _class_of_group(labels, groups)
+    smallest = min(len(np.unique(groups[classes == label])) for label in np.unique(classes))
+    if smallest < folds:
         raise UserError(
-            f"--folds={folds}: a class has only {least} groups (patients) in Train; use "
-            f"--folds={max(least, 2)} or less."
+            f"--folds={folds}: a class has only {smallest} groups (patients) in Train; use "
+            f"--folds={max(smallest, 2)} or less."
         )
-    fold = np.empty(len(labels), np.int64)
-    dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for number, (_, held_out) in enumerate(dealer.split(labels, labels, groups)):
-        fold[held_out] = number
-    return fold
+    fold_of_image = np.empty(len(labels), np.int64)  # [n]
+    # Greedy: whole groups, and in each fold about the same share of every class.
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for fold, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
+        fold_of_image[held_out] = fold
+    return fold_of_image
 
 
-def _commonest_class(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """For each image the commonest class of its group, [n] int."""
-    _, member = np.unique(groups, return_inverse=True)
-    counts = np.zeros((member.max() + 1, labels.max() + 1), np.int64)
+def _class_of_group(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    # The commonest class in each image's group, [n] int.
+    _, member = np.unique(groups, return_inverse=True)  # [n], index of the group
+    counts = np.zeros((member.max() + 1, labels.max() + 1), np.int64)  # [groups, classes]
     np.add.at(counts, (member, labels), 1)
     return counts.argmax(axis=1)[member]
-
-
-def _draw(members: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    if len(np.unique(groups[members])) < 2:
-        raise UserError(
-            "a class has a single group (patient), so no validation part can be held out by group; "
-            "use --validation_fraction=0."
-        )
-    draws = GroupShuffleSplit(_DRAWS, test_size=fraction, random_state=seed).split(
-        members, groups=groups[members]
-    )
-    drawn = [part for _, part in draws]
-    return members[min(drawn, key=lambda part: abs(len(part) - fraction * len(members)))]

@@ -1,87 +1,161 @@
-"""One training step and one prediction, as TensorFlow functions over a strategy."""
+"""Builds what a run trains with: network, optimizer, training step and prediction.
 
+state = create_train_state(config, strategy, classes, steps, steps_per_epoch, labels)
+metrics = state.train_step(batch)          # loss, accuracy, gradient_norm, learning_rate
+probabilities = state.predict(images)      # [n, classes]
+"""
+
+import dataclasses
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from trainer import compat
 from trainer.config import TrainConfig
-from trainer.training import input_pipeline, layers
+from trainer.training import input_pipeline, layers, models
+
+_PREDICTION_BATCH = 32  # images for each replica
 
 
-class Rate(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate, constant or scheduled, times a factor that can be changed between steps.
+class ScaledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
+    """A learning rate or schedule times a factor that can change between steps.
 
     Args:
       rate: constant, or a schedule.
     """
 
     def __init__(self, rate: float | keras.optimizers.schedules.LearningRateSchedule):
-        self._rate, self._factor = rate, tf.Variable(1.0, trainable=False)
+        self._rate = rate
+        self._factor = tf.Variable(1.0, trainable=False)
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        return self._factor * tf.cast(
-            self._rate(step) if callable(self._rate) else self._rate, tf.float32
-        )
+        """The rate at a step, [] float32."""
+        rate = self._rate(step) if callable(self._rate) else self._rate
+        return self._factor * tf.cast(rate, tf.float32)
 
     def scale(self, factor: float) -> None:
         """Sets the factor."""
         self._factor.assign(factor)
 
 
-def make_rate(config: TrainConfig, steps: int, steps_an_epoch: float) -> Rate:
-    """The learning rate of a run of `steps` steps. Call it outside a strategy's scope.
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """A network with everything that trains it.
 
-    The cosine schedule rises linearly for `warmup_epochs` and falls to zero at the last step (Loshchilov & Hutter 2017).
+    Attributes:
+      model: from `models.build`, in the strategy's scope.
+      optimizer: built for the model's variables.
+      learning_rate: of the optimizer.
+      train_step: from `make_train_step`.
+      predict: from `make_predict`.
     """
-    rate = config.learning_rate
-    if config.schedule == "cosine":
-        warmup = float(min(round(config.warmup_epochs * steps_an_epoch), steps - 1))
-        # Float counts: ints raise a dtype error inside CosineDecay's warm-up branch.
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else rate,
-            steps - warmup,
-            0.0,
-            warmup_target=rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    return Rate(rate)
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    learning_rate: ScaledLearningRate
+    train_step: Callable[[dict], dict[str, tf.Tensor]]
+    predict: Callable[[input_pipeline.Images], np.ndarray]
 
 
-def make_optimizer(config: TrainConfig, rate: Rate) -> keras.optimizers.Optimizer:
-    """Builds the optimizer. Call it in the strategy's scope."""
-    if config.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    else:
-        optimizer = keras.optimizers.Adam(rate)
-    return (
-        keras.optimizers.LossScaleOptimizer(optimizer)
-        if config.precision == "mixed_float16"
-        else optimizer
+def create_train_state(
+    config: TrainConfig,
+    strategy: tf.distribute.Strategy,
+    classes: int,
+    steps: int,
+    steps_per_epoch: float,
+    labels: np.ndarray,
+) -> TrainState:
+    """Seeds everything and builds the network, its optimizer and its step.
+
+    It sets Keras's global seed and dtype policy. Only the caller can say whether operations must be
+    deterministic (`tf.config.experimental.enable_op_determinism`), which changes results.
+
+    Args:
+      config: resolved.
+      strategy: from `distribution.make_strategy`.
+      classes: number of classes.
+      steps: length of the run.
+      steps_per_epoch: images divided by the batch size.
+      labels: [n] int, of the training split; the weights of the classes follow from them.
+    """
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(config.precision)
+    learning_rate = make_learning_rate(config, steps, steps_per_epoch)
+    with strategy.scope():
+        model = models.build(config, classes)
+        optimizer = make_optimizer(config, learning_rate)
+        optimizer.build(model.trainable_variables)
+    return TrainState(
+        model=model,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        train_step=make_train_step(
+            model,
+            optimizer,
+            strategy,
+            config,
+            class_weights(labels, classes, config.class_weights),
+        ),
+        predict=make_predict(model, strategy),
     )
 
 
-def _take_gradients_as_sums(optimizer: keras.optimizers.Optimizer) -> None:
-    """Keeps the optimizer from adding gradients up over replicas: the step does so before, so that clipping sees all of them.
+def make_learning_rate(
+    config: TrainConfig, steps: int, steps_per_epoch: float
+) -> ScaledLearningRate:
+    """Makes the learning rate, outside a strategy's scope.
 
-    Twice costs a twelfth of a step of the default model on two devices. Keras has no public switch for it.
+    The cosine schedule rises linearly for `warmup_epochs` and falls to zero at the last step
+    (Loshchilov & Hutter 2017).
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    if not hasattr(inner, "_all_reduce_sum_gradients"):
-        raise RuntimeError(
-            f"Keras {keras.__version__} sums gradients elsewhere; install the one that "
-            "requirements.lock names."
+    peak = config.learning_rate
+    if config.schedule != "cosine":
+        return ScaledLearningRate(peak)
+    # Float counts: ints raise a dtype error inside CosineDecay's warm-up branch.
+    warmup = float(min(round(config.warmup_epochs * steps_per_epoch), steps - 1))
+    return ScaledLearningRate(
+        keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else peak,
+            steps - warmup,
+            alpha=0.0,
+            warmup_target=peak if warmup else None,
+            warmup_steps=warmup,
         )
-    inner._all_reduce_sum_gradients = lambda pairs: pairs
+    )
+
+
+def make_optimizer(
+    config: TrainConfig, learning_rate: ScaledLearningRate
+) -> keras.optimizers.Optimizer:
+    """Makes the optimizer, in the strategy's scope."""
+    if config.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=config.weight_decay)
+        # Only the weights of convolutions and dense layers decay.
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    else:
+        optimizer = keras.optimizers.Adam(learning_rate)
+    if config.precision == "mixed_float16":
+        return keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer
 
 
 def class_weights(labels: np.ndarray, classes: int, used: bool) -> tf.Tensor:
-    """The weight of each class, [classes] float32: inverse to its frequency with a mean of 1 over the images, or all ones."""
-    counts = np.bincount(labels, minlength=classes)
-    weights = len(labels) / (classes * np.maximum(counts, 1)) if used else np.ones(classes)
-    return tf.constant(weights, tf.float32)
+    """The weight of each class, inverse to its frequency.
+
+    Args:
+      labels: [n] int.
+      classes: number of classes.
+      used: whether to weight at all.
+
+    Returns:
+      [classes] float32 with a mean of 1 over the images; all ones if not used.
+    """
+    if not used:
+        return tf.ones(classes)
+    counts = np.bincount(labels, minlength=classes)  # [classes]
+    return tf.constant(len(labels) / (classes * np.maximum(counts, 1)), tf.float32)
 
 
 def make_train_step(
@@ -90,97 +164,103 @@ def make_train_step(
     strategy: tf.distribute.Strategy,
     config: TrainConfig,
     weights: tf.Tensor,
-) -> Callable:
-    """Builds the function that takes one dealt batch and updates the weights.
-
-    Returns:
-      batch → (loss, accuracy, gradient norm, learning rate), scalars: those of the global batch before the update, and the
-      rate it is made with.
-    """
-    classes = model.output["logits"].shape[-1]
-    replicas = strategy.num_replicas_in_sync
-    _take_gradients_as_sums(optimizer)
-    scales_loss = config.precision == "mixed_float16"
-
-    def losses_of(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        targets = tf.one_hot(labels, classes, dtype=logits.dtype)
-        targets = targets * (1.0 - config.label_smoothing) + config.label_smoothing / classes
-        losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
-        return losses * tf.cast(tf.gather(weights, labels), logits.dtype)
-
-    def on_replica(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        with layers.example_seeds(batch["noise_seed"]), tf.GradientTape() as tape:
-            logits = model(batch["image"], training=True)["logits"]
-            loss = tf.reduce_sum(losses_of(batch["label"], logits)) / config.batch_size
-            scaled = optimizer.scale_loss(loss) if scales_loss else loss
-        gradients = tape.gradient(scaled, model.trainable_variables)
-        gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)
-        scale = tf.convert_to_tensor(optimizer.dynamic_scale) if scales_loss else 1.0
-        norm = tf.linalg.global_norm(gradients)
-        if config.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(
-                gradients, config.clip_norm * scale, use_norm=norm
-            )
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        right = tf.reduce_sum(
-            tf.cast(tf.equal(tf.argmax(logits, 1, tf.int32), batch["label"]), tf.float32)
-        )
-        return loss, right / config.batch_size, norm / scale / replicas
-
-    @tf.function(
-        autograph=False
-    )  # No control flow hangs on a tensor, and looking for it takes a second.
-    def step(batch: dict) -> tuple[tf.Tensor, ...]:
-        rate = tf.convert_to_tensor(
-            optimizer.learning_rate
-        )  # Evaluated outside a function it costs a millisecond.
-        return *(
-            strategy.reduce("sum", part, axis=None) for part in strategy.run(on_replica, (batch,))
-        ), rate
-
-    return step
-
-
-def make_predict(
-    model: keras.Model, strategy: tf.distribute.Strategy, batch_size: int
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Builds the function that predicts a set held in memory, every image once, dealt out to the replicas.
-
-    With several workers all must call it, with the same images; each gets all answers.
+) -> Callable[[dict], dict[str, tf.Tensor]]:
+    """Makes the function that updates the weights on one distributed batch.
 
     Args:
       model: made in the strategy's scope.
-      strategy: that of training.
-      batch_size: images a replica at a time.
+      optimizer: made in the strategy's scope, and built.
+      strategy: of training.
+      config: its batch_size, precision, label_smoothing and clip_norm.
+      weights: [classes] float32, of the classes in the loss.
 
     Returns:
-      images [n, side, side, 1] uint8 → probabilities [n, classes] float64, rows summing to 1.
+      A function from a batch to scalars: loss, accuracy and gradient_norm of the global batch
+      before the update, and the learning_rate of the update.
     """
-    everywhere = batch_size * strategy.num_replicas_in_sync
+    scales_loss = config.precision == "mixed_float16"
+    compat.sum_gradients_in_step(optimizer)
+
+    def replica_step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        with layers.example_seeds(batch["noise_seed"]), tf.GradientTape() as tape:
+            logits = model(batch["image"], training=True)["logits"]  # [batch, classes]
+            losses = _losses(batch["label"], logits, weights, config.label_smoothing)  # [batch]
+            loss = tf.reduce_sum(losses) / config.batch_size  # the replicas' share of the mean
+            scaled_loss = optimizer.scale_loss(loss) if scales_loss else loss
+        gradients = tape.gradient(scaled_loss, model.trainable_variables)
+        gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)
+        scale = tf.convert_to_tensor(optimizer.dynamic_scale) if scales_loss else 1.0
+        norm = tf.linalg.global_norm(gradients)  # of the global batch, on each replica
+        if config.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm * scale, norm)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        correct = tf.equal(tf.argmax(logits, 1, tf.int32), batch["label"])  # [batch]
+        return {
+            "loss": loss,
+            "accuracy": tf.reduce_sum(tf.cast(correct, tf.float32)) / config.batch_size,
+            "gradient_norm": norm / scale / strategy.num_replicas_in_sync,  # all are summed
+        }
+
+    @tf.function(autograph=False)  # no control flow depends on a tensor
+    def train_step(batch: dict) -> dict[str, tf.Tensor]:
+        # Outside a function its evaluation costs a millisecond.
+        learning_rate = tf.convert_to_tensor(optimizer.learning_rate)
+        metrics = strategy.run(replica_step, (batch,)).items()
+        sums = {name: strategy.reduce("sum", value, None) for name, value in metrics}
+        return sums | {"learning_rate": learning_rate}
+
+    return train_step
+
+
+def make_predict(
+    model: keras.Model, strategy: tf.distribute.Strategy
+) -> Callable[[input_pipeline.Images], np.ndarray]:
+    """Makes the function that predicts a set of images.
+
+    With several workers all must call it, with the same images; each gets all predictions.
+
+    Args:
+      model: made in the strategy's scope.
+      strategy: of training.
+
+    Returns:
+      A function from images [n, side, side, 1] uint8 to probabilities [n, classes] float64, whose
+      rows sum to 1.
+    """
+    batch_size = _PREDICTION_BATCH * strategy.num_replicas_in_sync
 
     @tf.function(autograph=False)
-    def forward(images: tf.distribute.DistributedValues) -> tf.Tensor:
-        logits = strategy.run(lambda part: model(part, training=False)["logits"], (images,))
-        return strategy.gather(logits, axis=0)
+    def forward(batch: tf.distribute.DistributedValues) -> tf.Tensor:
+        return strategy.gather(
+            strategy.run(lambda images: model(images, training=False)["logits"], (batch,)),
+            axis=0,
+        )  # [global batch, classes]
 
-    def dealt(batch: np.ndarray) -> tf.distribute.DistributedValues:
-        def of(context: tf.distribute.experimental.ValueContext) -> tf.Tensor:
-            first = context.replica_id_in_sync_group * batch_size
-            return tf.constant(batch[first : first + batch_size])
-
-        return strategy.experimental_distribute_values_from_function(of)
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        classes = model.output["logits"].shape[-1]
-        parts = [
-            forward(dealt(batch)).numpy()[:real].astype(np.float64)
-            for batch, real in input_pipeline.evaluation_batches(images, everywhere)
-        ]
-        return _softmax(np.concatenate(parts)) if parts else np.zeros((0, classes))
+    def predict(images: input_pipeline.Images) -> np.ndarray:
+        if not len(images):
+            return np.zeros((0, model.output["logits"].shape[-1]))
+        logits = []
+        for batch, count in input_pipeline.evaluation_batches(images, batch_size):
+            # [replicas, batch, side, side, 1]
+            slices = np.split(batch, strategy.num_replicas_in_sync)
+            distributed = strategy.experimental_distribute_values_from_function(
+                lambda context, slices=slices: tf.constant(slices[context.replica_id_in_sync_group])
+            )
+            # The rest is padding.
+            logits.append(forward(distributed).numpy()[:count].astype(np.float64))
+        powers = np.concatenate(logits)
+        powers = np.exp(powers - powers.max(axis=1, keepdims=True))  # [n, classes]
+        return powers / powers.sum(axis=1, keepdims=True)
 
     return predict
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+def _losses(
+    labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor, label_smoothing: float
+) -> tf.Tensor:
+    # Weighted cross-entropy of each example, [batch].
+    classes = logits.shape[-1]
+    targets = tf.one_hot(labels, classes, dtype=logits.dtype)  # [batch, classes]
+    targets = targets * (1.0 - label_smoothing) + label_smoothing / classes
+    losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)  # [batch]
+    return losses * tf.cast(tf.gather(weights, labels), logits.dtype)

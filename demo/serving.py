@@ -1,0 +1,227 @@
+"""The content of the page and its API: pure functions from files to plain values and images.
+
+served = serving.open_run(Path("runs/mine"))
+serving.as_json(served, serving.predict(served, Path("chest.dcm")))
+"""
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+
+from trainer.data import radiograph
+from trainer.errors import UserError
+from trainer.inference import batch, formats, runtime
+
+MAX_FILES = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A finished run, opened for the page.
+
+    Attributes:
+      model: the export.
+      metrics: metrics.json.
+      evaluation: evaluation/test/evaluation.json, or empty.
+      audit: audit/audit.json, or empty.
+      folder: the workdir.
+    """
+
+    model: runtime.Model
+    metrics: dict[str, Any]
+    evaluation: dict[str, Any]
+    audit: dict[str, Any]
+    folder: Path
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences to show above every prediction."""
+        warnings = []
+        if self.model.facts["synthetic"]:
+            warnings.append(
+                "This model was trained on synthetic data: drawn images, not radiographs of "
+                "people. Its answers say nothing about patients."
+            )
+        comparison = self.metrics.get("comparison", {})
+        if comparison.get("warns"):
+            warnings.append(comparison["sentence"])
+        return warnings
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The prediction for one radiograph, with its images.
+
+    Attributes:
+      prediction: of the model.
+      square: [side, side] uint8, the model's input.
+      evidence: [side, side] float32, 0 or more; None for a refused image.
+    """
+
+    prediction: runtime.Prediction
+    square: np.ndarray
+    evidence: np.ndarray | None
+
+
+def open_run(folder: Path) -> Served:
+    """Opens a finished run.
+
+    Raises:
+      UserError: the run is not finished or holds no export.
+    """
+    model = runtime.load(folder)
+    names = ("metrics.json", "evaluation/test/evaluation.json", "audit/audit.json")
+    # A run may have been trained without an audit.
+    metrics, evaluation, audit = [
+        json.loads((folder / name).read_text()) if (folder / name).exists() else {}
+        for name in names
+    ]
+    return Served(model, metrics, evaluation, audit, folder)
+
+
+def newest_run(runs: Path = Path("runs")) -> Path:
+    """Returns the newest finished run below a folder.
+
+    Raises:
+      UserError: there is none.
+    """
+    # A run's first export is ONNX: trainer.main writes it.
+    finished = [
+        path
+        for path in runs.glob("*/metrics.json")
+        if (path.parent / "model" / formats.FILE_NAMES["onnx"]).exists()
+    ]
+    if not finished:
+        raise UserError("no finished run under runs/; make one: make train")
+    return max(finished, key=lambda path: path.stat().st_mtime).parent
+
+
+def predict(served: Served, path: Path) -> Result:
+    """Reads one file and predicts for it.
+
+    Raises:
+      UserError: the file is no radiograph; the message does not hold its name.
+    """
+    # A file name may hold a patient's name; messages and logs must not.
+    image = radiograph.read(path, name="the file")
+    square = radiograph.standardize(image, served.model.side)  # [side, side]
+    prediction, evidence = served.model.explain(square)
+    return Result(prediction, square, None if prediction.verdict == "refused" else evidence)
+
+
+def as_json(served: Served, result: Result) -> dict[str, Any]:
+    """Converts a prediction to the API's JSON; a refused image has no probabilities."""
+    prediction = result.prediction
+    return {
+        "verdict": prediction.verdict,
+        "label": prediction.label or None,
+        "probabilities": None if prediction.verdict == "refused" else prediction.probabilities,
+        "reason": prediction.reason,
+        "threshold": served.model.facts.get("threshold"),
+        "unsure": served.model.facts.get("unsure"),
+        "synthetic": served.model.facts["synthetic"],
+        "warnings": served.warnings,
+        "medical_device": False,
+    }
+
+
+def describe_model(served: Served) -> dict[str, Any]:
+    """Describes the model for the API: classes, scores with intervals, controls."""
+    metrics = served.metrics
+    return {
+        "model": metrics.get("model"),
+        "dataset": metrics.get("dataset", {}).get("name"),
+        "class_names": served.model.facts["class_names"],
+        "positive_class": served.model.facts["positive_class"],
+        "synthetic": served.model.facts["synthetic"],
+        "temperature": served.model.facts.get("temperature"),
+        "threshold": served.model.facts.get("threshold"),
+        "unsure": served.model.facts.get("unsure"),
+        "test": metrics.get("test"),
+        "controls": metrics.get("controls"),
+        "comparison": metrics.get("comparison", {}).get("sentence"),
+        "warnings": served.warnings,
+        "medical_device": False,
+    }
+
+
+def list_upload(paths: list[Path]) -> list[batch.Source]:
+    """Lists the files of an upload, zips opened, named without their folders.
+
+    Raises:
+      UserError: there are more than `MAX_FILES`, or a zip is damaged.
+    """
+    try:
+        sources = list(batch.list_sources(paths))
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError("a zip cannot be opened; unpack it and send its files.") from error
+    if len(sources) > MAX_FILES:
+        raise UserError(
+            f"{len(sources)} files are too many for one batch; send at most {MAX_FILES}, "
+            "or use trainer.predict."
+        )
+    # The folders are the server's.
+    return [dataclasses.replace(source, name=Path(source.name).name) for source in sources]
+
+
+def predict_rows(
+    served: Served,
+    sources: list[batch.Source],
+    progress: Callable[[float], object] = lambda _: None,
+) -> list[dict[str, str]]:
+    """Predicts for each file of an upload.
+
+    Args:
+      served: the run.
+      sources: as `list_upload` gives them.
+      progress: called with the share that is done, in 0..1, after each file.
+
+    Returns:
+      One row a file, its keys ordered as `batch.columns`.
+    """
+    rows = []
+    for row in batch.predict_rows(served.model, sources):
+        rows.append(row)
+        progress(len(rows) / len(sources))
+    return rows
+
+
+def apply_window(square: np.ndarray, width: float, level: float) -> np.ndarray:
+    """Stretches the grey levels of a window to the full range.
+
+    Args:
+      square: [side, side] uint8.
+      width: grey levels that fill the range 0..255.
+      level: the middle of the window.
+
+    Returns:
+      [side, side] uint8.
+    """
+    stretched = (square.astype(np.float32) - (level - width / 2)) * (
+        255.0 / max(width, 1.0)
+    )  # [side, side]
+    return np.clip(stretched, 0, 255).astype(np.uint8)
+
+
+def overlay(square: np.ndarray, evidence: np.ndarray, opacity: float) -> np.ndarray:
+    """Draws the evidence over the radiograph in a palette for colour-blind eyes.
+
+    Args:
+      square: [side, side] uint8.
+      evidence: [side, side] float32, 0 or more.
+      opacity: of the strongest evidence, in 0..1.
+
+    Returns:
+      [side, side, 3] uint8.
+    """
+    # A map without evidence must not divide by 0.
+    strength = evidence / evidence.max() if evidence.max() > 0 else np.zeros_like(evidence)
+    colours = colormaps["plasma"](strength)[..., :3] * 255.0  # [side, side, 3]
+    alpha = (opacity * strength)[..., None]  # [side, side, 1]
+    return np.rint(square[..., None] * (1.0 - alpha) + colours * alpha).astype(np.uint8)

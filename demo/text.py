@@ -1,0 +1,135 @@
+"""Texts of the page, as HTML and Markdown.
+
+text.verdict_card(served, serving.predict(served, path))  # HTML of one prediction
+text.trust(served)                                        # Markdown about the model
+"""
+
+import html
+from typing import Any
+
+from demo.serving import Result, Served
+from trainer.inference.runtime import predictive_value
+
+NOT_A_DEVICE = (
+    "Not a medical device: it must not be used to diagnose, to treat, "
+    "or to decide who is seen first."
+)
+
+
+def warnings(served: Served) -> str:
+    """Returns the boxes above every prediction; empty without a warning."""
+    return "".join(
+        f'<div class="warning" role="note">{html.escape(line)}</div>' for line in served.warnings
+    )
+
+
+def verdict_card(served: Served, result: Result) -> str:
+    """Returns the card of a prediction; a refused image gets no probability."""
+    prediction = result.prediction
+    if prediction.verdict == "refused":
+        return _card("refused", "No answer", f"This picture is refused: {prediction.reason}.")
+    bars = "".join(_bar(name, value) for name, value in prediction.probabilities.items())
+    # A model of several classes has no positive one.
+    threshold = served.model.facts.get("threshold")
+    positive = served.model.facts["positive_class"]
+    has_note = threshold is not None and positive
+    note = f"Called {positive} from a probability of {threshold:.2f} on. " if has_note else ""
+    if prediction.verdict == "unsure":
+        reason = prediction.reason[:1].upper() + prediction.reason[1:]
+        return _card("unsure", "Unsure", f"{reason}. {note}", bars)
+    # A percentage: more digits would promise too much.
+    heading = f"{prediction.label}: {prediction.probabilities[prediction.label]:.0%}"
+    return _card("answered", heading, f"The model's calibrated probability. {note}", bars)
+
+
+def error_card(message: str) -> str:
+    """Returns the card of a file that cannot be read."""
+    return _card("refused", "Not read", message)
+
+
+def meaning(served: Served, prevalence: float) -> str:
+    """Explains a prediction by PPV and NPV on test at a prevalence.
+
+    Args:
+      served: the run.
+      prevalence: share of the examined who have the disease, strictly between 0 and 1.
+    """
+    test = served.metrics.get("test", {})
+    sensitivity = test.get("sensitivity", {}).get("value")
+    specificity = test.get("specificity", {}).get("value")
+    positive = served.model.facts["positive_class"]
+    if sensitivity is None or specificity is None or positive is None:
+        return "Sensitivity and specificity on test are not known for this run."
+    # Of a class that is never called there is no predictive value.
+    if (sensitivity, specificity) in ((0.0, 1.0), (1.0, 0.0)):
+        return "The model called all test images the same: predictive values are undefined."
+    # The slider runs from 0.1 to 80 %: the odds are finite.
+    odds = prevalence / (1 - prevalence)
+    ppv = predictive_value(sensitivity, specificity, odds)
+    npv = predictive_value(specificity, sensitivity, 1 / odds)
+    return (
+        f"Where **{prevalence:.0%}** of those examined are {positive}, "
+        f"an image called {positive} is so in **{ppv:.0%}** of cases, "
+        f"and one called otherwise is rightly so in **{npv:.1%}**, "
+        "if sensitivity and specificity there are those of the test images."
+    )
+
+
+def trust(served: Served) -> str:
+    """Returns the scores beside the controls, and the training data, as Markdown."""
+    metrics = served.metrics
+    test = metrics.get("test", {})
+    dataset = metrics.get("dataset", {})
+    lines = [
+        "| what is seen | accuracy on test | ROC AUC |",
+        "|---|---|---|",
+        _table_row("**the radiograph (this model)**", test.get("accuracy"), test.get("roc_auc")),
+    ]
+    for control in served.audit.get("controls", []):
+        name = f"{_escape(control['what'])} ({control['kind'].replace('_', ' ')} control)"
+        lines.append(_table_row(name, control["accuracy"], control["roc_auc"]))
+    sentence = metrics.get("comparison", {}).get("sentence", "")
+    images = ", ".join(f"{count} {split}" for split, count in dataset.get("images", {}).items())
+    class_names = ", ".join(dataset.get("class_names", []))
+    paragraphs = [
+        "\n".join(lines),
+        f"**{_escape(sentence)}**" if sentence else "",
+        (
+            f"Trained on {dataset.get('name')} ({images} images); "
+            f"classes: {class_names}, as the data set calls them."
+        ),
+        *served.evaluation.get("calibration_lines", []),
+        *served.evaluation.get("refusal_lines", []),
+        NOT_A_DEVICE,
+    ]
+    # An empty line separates paragraphs.
+    return "\n\n".join(filter(None, paragraphs))
+
+
+def _card(kind: str, heading: str, message: str, bars: str = "") -> str:
+    # Screen readers announce a status when it changes.
+    return (
+        f'<div class="card {kind}" role="status" aria-live="polite">'
+        f"<h3>{html.escape(heading)}</h3>{bars}<p>{html.escape(message)}</p></div>"
+    )
+
+
+def _bar(name: str, value: float) -> str:
+    fill = f'<div class="track"><div class="fill" style="width:{100 * value:.1f}%"></div></div>'
+    return f'<div class="row"><span>{html.escape(name)}</span>{fill}<span>{value:.1%}</span></div>'
+
+
+def _table_row(name: str, accuracy: dict[str, Any] | None, auc: dict[str, Any] | None) -> str:
+    return f"| {name} | {_estimate(accuracy)} | {_estimate(auc)} |"
+
+
+def _estimate(estimate: dict[str, Any] | None) -> str:
+    # Too few images give an estimate without a value, and a reason.
+    if not estimate or estimate["value"] is None:
+        return "none"
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
+def _escape(sentence: str) -> str:
+    # Escapes the characters that Markdown would interpret.
+    return sentence.replace("|", "\\|").replace("_", "\\_").replace("*", "\\*")

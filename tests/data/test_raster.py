@@ -1,0 +1,199 @@
+"""Tests of decoding PNG and JPEG in every colour mode, depth and orientation."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image, PngImagePlugin
+
+from tests.data.pictures import (
+    FEW,
+    SHAPES,
+    encode,
+    encode_deep_png,
+    encode_grey_alpha_png,
+    gradient,
+    png_chunk,
+)
+from trainer.data import radiograph
+
+GREYS = hnp.arrays(np.uint8, SHAPES)
+DEEP_GREYS = hnp.arrays(np.uint16, SHAPES)
+EXIF_ORIENTATION = 0x0112
+# Orientation → the stored image of an upright one; the reader must reverse it.
+STORED = {
+    1: lambda upright: upright,
+    2: np.fliplr,
+    3: lambda upright: np.rot90(upright, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: np.rot90,
+    7: lambda upright: np.rot90(upright, 2).T,
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+@FEW
+@given(GREYS)
+def test_grey_png_of_8_bits_is_read_exactly(pixels):
+    image = radiograph.read(encode(pixels))
+    np.testing.assert_array_equal(image.pixels, pixels)
+    assert image.pixels.dtype == np.uint8
+
+
+@FEW
+@given(DEEP_GREYS)
+def test_grey_png_of_16_bits_is_read_exactly(pixels):
+    image = radiograph.read(encode(pixels))
+    np.testing.assert_array_equal(image.pixels, pixels)
+    assert image.pixels.dtype == np.uint16
+    assert image.header.bit_depth == 16
+
+
+@FEW
+@given(hnp.arrays(np.bool_, SHAPES))
+def test_png_of_1_bit_is_black_and_white(pixels):
+    image = radiograph.read(encode(pixels))
+    np.testing.assert_array_equal(image.pixels, pixels * np.uint8(255))
+    assert (image.header.channels, image.header.bit_depth) == (1, 1)
+
+
+@FEW
+@given(GREYS)
+def test_equal_channels_are_read_as_grey(pixels):
+    for mode in ("RGB", "RGBA", "LA"):
+        image = radiograph.read(encode(Image.fromarray(pixels).convert(mode)))
+        np.testing.assert_array_equal(image.pixels, pixels, mode)
+        assert image.header.channels == len(mode)
+
+
+@FEW
+@given(DEEP_GREYS)
+def test_equal_channels_of_16_bits_are_read_as_grey(pixels):
+    opaque = np.full_like(pixels, 65535)
+    files = {
+        3: encode_deep_png(np.dstack([pixels] * 3)),
+        4: encode_deep_png(np.dstack([pixels, pixels, pixels, opaque])),
+        2: encode_grey_alpha_png(np.dstack([pixels, opaque])),
+    }
+    for channels, data in files.items():
+        image = radiograph.read(data)
+        np.testing.assert_array_equal(image.pixels, pixels)
+        assert (image.header.channels, image.header.bit_depth) == (channels, 16)
+
+
+@FEW
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(32, 50), st.integers(32, 50), st.just(3))))
+def test_colour_becomes_luma_with_8_and_with_16_bits(colours):
+    # ITU-R 601-2.
+    luma = colours @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(radiograph.read(encode(colours)).pixels, luma, atol=0.51)
+    deep = radiograph.read(encode_deep_png(colours.astype(np.uint16) * 257)).pixels
+    np.testing.assert_allclose(deep, luma * 257, atol=0.51)
+
+
+@FEW
+@given(GREYS, st.integers(0, 2**32 - 1))
+def test_palette_is_read_as_its_colours(indices, seed):
+    palette = np.random.default_rng(seed).integers(0, 256, (256, 3), np.uint8)  # [256, 3]
+    picture = Image.fromarray(indices)
+    picture.putpalette(palette.tobytes())
+    image = radiograph.read(encode(picture))
+    expected = radiograph.read(encode(palette[indices])).pixels
+    np.testing.assert_array_equal(image.pixels, expected)
+    assert image.header.channels == 1
+
+
+@pytest.mark.parametrize("scale", [1, 257])
+def test_transparent_pixels_become_black(scale):
+    dtype = np.uint8 if scale == 1 else np.uint16
+    pixels = gradient().astype(dtype) * scale
+    transparent = np.arange(70) < 35  # The left half.
+    alpha = np.where(transparent, 0, 255 * scale).astype(pixels.dtype) * np.ones_like(pixels)
+    rgba = np.dstack([pixels, pixels, pixels, alpha])
+    if scale == 1:
+        files = [encode(rgba)]
+    else:
+        files = [encode_deep_png(rgba), encode_grey_alpha_png(np.dstack([pixels, alpha]))]
+    for data in files:
+        image = radiograph.read(data)
+        assert not image.pixels[:, :35].any()
+        np.testing.assert_array_equal(image.pixels[:, 35:], pixels[:, 35:])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_transparent_grey_level_becomes_black(dtype):
+    pixels = gradient().astype(dtype)
+    image = radiograph.read(encode(pixels, transparency=100))
+    np.testing.assert_array_equal(image.pixels, np.where(pixels == 100, 0, pixels))
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize(
+    ("format", "dtype", "options"),
+    [("JPEG", np.uint8, {"quality": 100}), ("PNG", np.uint8, {}), ("PNG", np.uint16, {})],
+)
+def test_exif_orientation_is_applied(orientation, format, dtype, options):
+    upright = gradient()
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    stored = np.ascontiguousarray(STORED[orientation](upright)).astype(dtype)
+    image = radiograph.read(encode(stored, format, exif=exif, **options))
+    # JPEG is lossy, also at quality 100.
+    np.testing.assert_allclose(image.pixels.astype(int), upright, atol=3)
+    assert (image.header.height, image.header.width) == stored.shape
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation_of_16_bit_colour_is_applied(orientation):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    stored = np.ascontiguousarray(STORED[orientation](gradient())).astype(np.uint16)
+    png = encode_deep_png(np.dstack([stored] * 3))
+    chunk = png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    after_header = 8 + 25  # The signature and IHDR.
+    image = radiograph.read(png[:after_header] + chunk + png[after_header:])
+    np.testing.assert_array_equal(image.pixels, gradient())
+
+
+def test_broken_metadata_does_not_hide_the_picture():
+    # An EXIF block with an impossible offset.
+    jpeg = encode(gradient(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert radiograph.read(jpeg).pixels.shape == (90, 70)
+    # ImageMagick stores EXIF in such text.
+    for profile in ("\nexif\n 10\nno hexadecimals", "\nexif\n 4\n45786966"):
+        text = PngImagePlugin.PngInfo()
+        text.add_text("Raw profile type exif", profile)
+        image = radiograph.read(encode(gradient(), pnginfo=text))
+        np.testing.assert_array_equal(image.pixels, gradient())
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpeg_in_any_colour_mode_is_read_as_grey(mode):
+    picture = Image.fromarray(gradient()).convert("RGB").convert(mode)
+    image = radiograph.read(encode(picture, "JPEG", quality=100))
+    np.testing.assert_allclose(image.pixels.astype(int), gradient(), atol=4)
+    assert (image.header.format, image.header.channels) == ("JPEG", len(mode))
+
+
+def test_cmyk_without_adobes_marker_is_not_inverted():
+    picture = Image.fromarray(gradient()).convert("RGB").convert("CMYK")
+    data = encode(picture, "JPEG", quality=100)
+    # The APP14 segment.
+    start = data.index(b"\xff\xee")
+    assert data[start + 4 : start + 9] == b"Adobe"
+    length = int.from_bytes(data[start + 2 : start + 4], "big")
+    image = radiograph.read(data[:start] + data[start + 2 + length :])
+    # The same numbers with the opposite meaning: ink 255 - c on top of full black.
+    assert image.pixels.max() == 0
+
+
+def test_first_picture_of_a_multi_picture_jpeg_is_read():
+    first = Image.fromarray(gradient())
+    # Phones store further views behind the first.
+    second = Image.fromarray(255 - gradient())
+    data = encode(first, "MPO", save_all=True, append_images=[second], quality=100)
+    image = radiograph.read(data)
+    np.testing.assert_allclose(image.pixels.astype(int), gradient(), atol=3)
+    assert image.header.format == "JPEG"

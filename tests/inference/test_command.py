@@ -1,0 +1,77 @@
+"""CSV files of predictions: a row for every file, no TensorFlow."""
+
+import csv
+import io
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from PIL import Image
+
+from trainer.errors import UserError
+from trainer.inference import batch, command, runtime
+
+
+def test_a_bad_file_gets_its_row_and_the_others_theirs(workdir, squares, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(squares[0, ..., 0]).save(folder / "a.png")
+    # The signature of a PNG and nothing after it.
+    (folder / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    (folder / "notes.txt").write_text("hello")
+    file = io.BytesIO()
+    Image.fromarray(squares[1, ..., 0]).save(file, "JPEG")
+    with zipfile.ZipFile(folder / "c.zip", "w") as archive:
+        archive.writestr("deep/er.jpg", file.getvalue())
+        # macOS adds such files to its zips.
+        archive.writestr("__MACOSX/er.jpg", b"x")
+    output = tmp_path / "out.csv"
+    summary = command.predict(workdir, [folder], output)
+    assert "4 files" in summary
+    assert "SYNTHETIC" in summary
+    with open(output, newline="") as table:
+        rows = {row["filename"].removeprefix(f"{folder}/"): row for row in csv.DictReader(table)}
+    assert list(rows) == ["a.png", "b.png", "c.zip/deep/er.jpg", "notes.txt"]
+    assert rows["b.png"]["verdict"] == rows["notes.txt"]["verdict"] == "error"
+    assert "b.png" in rows["b.png"]["reason"]
+    for name in ("a.png", "c.zip/deep/er.jpg"):
+        assert rows[name]["label"]
+        assert 0 <= float(rows[name]["probability_opacities"]) <= 1
+    # An existing table is replaced on request only.
+    with pytest.raises(UserError, match="--overwrite"):
+        command.predict(workdir, [folder], output)
+    command.predict(workdir, [folder / "a.png"], output, overwrite=True)
+    assert len(output.read_text().splitlines()) == 2
+
+
+def test_a_large_member_of_a_zip_gets_an_error_row(workdir, tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.png", bytes(2000))
+    # A limit of 1000 bytes instead of 150 million.
+    monkeypatch.setattr(batch, "MAX_MEMBER_BYTES", 1000)
+    sources = list(batch.list_sources([tmp_path / "bomb.zip"]))
+    rows = list(batch.predict_rows(runtime.load(workdir), sources))
+    assert [row["verdict"] for row in rows] == ["error"]
+    assert "larger than 1,000 bytes" in rows[0]["reason"]
+
+
+def test_paths_without_a_file_are_refused(workdir, tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        command.predict(workdir, [tmp_path / "none"], None)
+    with pytest.raises(UserError, match="holds no file"):
+        command.predict(workdir, [tmp_path], None)
+
+
+def test_prediction_imports_no_tensorflow(workdir, tmp_path, squares):
+    Image.fromarray(squares[0, ..., 0]).save(tmp_path / "a.png")
+    # A new process: this one may have imported TensorFlow.
+    code = (
+        "import sys; from pathlib import Path; from trainer.inference import command; "
+        f"command.predict(Path({str(workdir)!r}), [Path({str(tmp_path / 'a.png')!r})], None); "
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stderr
+    header = completed.stdout.splitlines()[0]
+    assert header == ",".join(batch.columns(runtime.load(workdir)))

@@ -1,0 +1,206 @@
+"""The two audits: of a data set before any training, and of a finished run.
+
+python -m trainer.audit --dataset=covid_xray --manual_dir=FOLDER_OR_ZIP --output=audits/mine
+python -m trainer.audit --workdir=runs/mine
+"""
+
+import dataclasses
+import itertools
+import os
+from pathlib import Path
+
+from trainer.analysis import comparison, metrics, predictions
+from trainer.analysis.duplicates import NearDuplicates
+from trainer.analysis.predictions import Predictions
+from trainer.config import TrainConfig
+from trainer.data import image_folder, prepared, records
+from trainer.data.records import Records
+from trainer.data.run import Run, open_finished
+from trainer.errors import UserError
+from trainer.evaluation import data_audit, near_duplicates, report
+from trainer.evaluation.data_audit import Audit, AuditedSet
+from trainer.evaluation.description import plain
+from trainer.workdir import write_json
+
+_SPLITS = ("train", "test")
+_NOT_SEARCHED = NearDuplicates((), False, "")
+_DRAWN_MASKS_NOTE = "Lung fields as the program drew them."
+_APPROXIMATE_MASKS_NOTE = (
+    "Lung fields come from a classical method (trainer/data/lungs.py) and are approximate; their "
+    "outline stays visible, so images without lungs still tell a little of size and shape."
+)
+
+
+def audit_set(
+    config: TrainConfig, output: str | None, also: tuple[str, ...] = (), seed: int = 0
+) -> str:
+    """Audits a data set before any training.
+
+    Args:
+      config: names the data set: dataset, manual_dir, data_dir and the phantom's settings.
+      output: the folder to write to; None for a new one under audits/. An earlier audit in it is
+        replaced.
+      also: further folders in which near-duplicates of the set are searched.
+      seed: of the controls.
+
+    Returns:
+      The lines for the screen.
+
+    Raises:
+      UserError: the data set is missing, or the folder is read-only or holds other files.
+    """
+    folder = _output_folder(output)  # First: a read-only folder is an error before minutes of work.
+    dataset = _read_files(config) if config.manual_dir else _read_prepared(config, search=not also)
+    dataset = _with_folders(dataset, also)
+    # Over all splits and further folders at once, so that copies across them are paired.
+    if not dataset.near_duplicates.searched:
+        duplicates = near_duplicates.find_in_records(dataset.splits.values())
+        dataset = dataclasses.replace(dataset, near_duplicates=duplicates)
+    audit = data_audit.audit_dataset(dataset, seed)
+    data_audit.write(folder, audit)
+    files = "audit.json, controls.csv, near_duplicates.csv and their figures"
+    return "\n".join([*audit.facts["lines"], f"written to {folder}: {files}"])
+
+
+def audit_run(path: str, data_dir: str | None = None, seed: int = 0) -> str:
+    """Audits a finished run and rewrites its report.
+
+    The controls are trained on the run's data and the small network is retrained without lungs.
+
+    Args:
+      path: the workdir.
+      data_dir: folder of the prepared sets, if it moved since training.
+      seed: of the controls and the retrained networks.
+
+    Returns:
+      The lines for the screen.
+
+    Raises:
+      UserError: the run is not finished, or its data set is missing.
+    """
+    from trainer.evaluation import ablation  # Imported lazily: audit_set needs no TensorFlow.
+
+    run = open_finished(Path(path), data_dir)
+    workdir = run.workdir
+    duplicates = near_duplicates.find_in_dataset(run.data, run.config.group_copies)
+    splits = {split: records.read(run.data.builder, split) for split in _SPLITS}
+    tested = predictions.read(workdir.predictions / "test.csv", run.data.positive_class)
+    audit = audit_beside_model(run, splits, duplicates, tested, seed)
+    rows = ablation.retrain(audit.dataset, seed)
+    masks_known = splits["train"].lung_masks is not None
+    note = _DRAWN_MASKS_NOTE if masks_known else _APPROXIMATE_MASKS_NOTE
+    # Replaces what `audit_beside_model` wrote: the same facts and the retrained networks.
+    write_json(
+        workdir.path / "audit" / "audit.json",
+        audit.facts | {"retrained": rows, "lungs_note": note},
+    )
+    report.write(workdir)
+    lines = audit.facts["lines"] + [
+        f"retrained on {row['what']}: ROC AUC {row['shown']}; expected: {row['expected']}"
+        for row in rows
+    ]
+    lines.append(f"written to {workdir.path / 'audit'} and {workdir.path / 'report.html'}")
+    return "\n".join(lines)
+
+
+def audit_beside_model(
+    run: Run,
+    splits: dict[str, Records],
+    duplicates: NearDuplicates,
+    tested: Predictions,
+    seed: int = 0,
+) -> Audit:
+    """Trains the controls on a run's data and compares the model with them.
+
+    Args:
+      run: the run; audit/ is written to its workdir.
+      splits: train and test, with the groups of the data set.
+      duplicates: the near-duplicates of the set.
+      tested: the model's predictions on test, in the order of `splits["test"]`.
+      seed: of the controls.
+    """
+    dataset = AuditedSet(
+        splits, run.data.class_names, run.data.positive_class, duplicates, run.data.synthetic
+    )
+    audit = data_audit.audit_dataset(dataset, seed)
+    no_lung = {
+        control.name: control.predictions for control in audit.controls if control.kind == "no_lung"
+    }
+    # Controls are scored with merged groups; the model's predictions bring their own.
+    compared = comparison.compare_with_controls(tested, no_lung)
+    sentence = comparison.describe(compared)
+    difference = compared.difference
+    # The report marks a score that the controls may explain.
+    warns = difference.low is None or difference.low <= 0
+    facts = audit.facts | {
+        "comparison": {**plain(compared), "sentence": sentence, "warns": warns},
+        "lines": [*audit.facts["lines"], sentence],
+    }
+    audit = dataclasses.replace(audit, facts=facts)
+    data_audit.write(run.workdir.path / "audit", audit, plain(metrics.roc_auc(tested)))
+    return audit
+
+
+def _read_files(config: TrainConfig) -> AuditedSet:
+    """Reads the radiographs from their folder, so that unreadable files are listed."""
+    # The module of the folder in datasets/ that --dataset names.
+    module, source = prepared.find_source(config)
+    for line in source.remarks:
+        print(line, flush=True)
+    splits = {}
+    unreadable: list[str] = []
+    for split, name in module.SPLITS.items():
+        splits[split], damaged = records.from_folder(source.splits[name], module.CLASSES)
+        unreadable += damaged
+    return AuditedSet(
+        splits,
+        tuple(module.CLASSES),
+        module.POSITIVE_CLASS,
+        _NOT_SEARCHED,
+        unreadable=tuple(unreadable),
+    )
+
+
+def _read_prepared(config: TrainConfig, search: bool) -> AuditedSet:
+    data = prepared.open_from_config(config)
+    print(data.reason, flush=True)
+    # Without masks: neither the controls nor the search use them.
+    splits = {split: records.read(data.builder, split, masks=False) for split in _SPLITS}
+    duplicates = _NOT_SEARCHED
+    # Without further folders the search of the set is stored beside it and serves every run.
+    if search:
+        duplicates = near_duplicates.find_in_dataset(data, thorough=True)
+    return AuditedSet(splits, data.class_names, data.positive_class, duplicates, data.synthetic)
+
+
+def _with_folders(dataset: AuditedSet, folders: tuple[str, ...]) -> AuditedSet:
+    """Adds further folders to the search for near-duplicates."""
+    splits = dict(dataset.splits)
+    unreadable = list(dataset.unreadable)
+    for folder in folders:
+        entries = image_folder.find_loose(Path(folder).expanduser())
+        # Their classes are unknown: every entry has the label "".
+        splits[f"also:{folder}"], damaged = records.from_folder(entries, ("",))
+        unreadable += damaged
+    return dataclasses.replace(dataset, splits=splits, unreadable=tuple(unreadable))
+
+
+def _output_folder(output: str | None) -> Path:
+    """Creates the folder of an audit; None for the next free number under audits/."""
+    numbered = (Path("audits") / f"{number:03d}" for number in itertools.count(1))
+    free = (path for path in numbered if not path.exists())
+    folder = Path(output).expanduser() if output else next(free)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder} ({error.strerror}); give another --output."
+        ) from error
+    # Only a folder with an earlier audit may be written over.
+    if any(folder.iterdir()) and not (folder / "audit.json").exists():
+        raise UserError(
+            f"{folder} holds other files and no audit.json; give a new or empty folder as --output."
+        )
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"cannot write to {folder}; give another --output.")
+    return folder
