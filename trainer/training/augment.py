@@ -2,11 +2,13 @@
 
 `random_views(images, seed, config)` makes one view of each image. It gives the same values eagerly
 and inside `dataset.map`. An augmentation is a function under `@_geometric` or `@_intensity`, named
-like its setting in `TrainConfig`; where the setting is 0 or False it is left out.
+like its setting in `TrainConfig`; where the setting is 0 or False it is left out. Each draws from a
+stream of its own name, so that adding one changes the views of no other.
 """
 
 import functools
 import math
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,18 +16,17 @@ import tensorflow as tf
 
 from trainer.config import TrainConfig
 
-# Augmentation → the columns of the random draws that it reads. It is called with the geometry or
-# the images, with these columns, [batch, columns], and with the value of its setting.
-# In the order of application. The columns of the draws have another order. A change of either
-# changes the views of a seed.
-_Table = dict[Callable[..., Any], tuple[int, ...]]
+# Augmentation → its random numbers a view. It is called with the geometry or the images, with these
+# numbers, [batch, count] float32 in [-1, 1), and with the value of its setting. In the order of
+# application.
+_Table = dict[Callable[..., Any], int]
 _GEOMETRIC: _Table = {}
 _INTENSITY: _Table = {}
 
 
-def _register(table: _Table, *columns: int) -> Callable[[Callable], Callable]:
+def _register(table: _Table, count: int = 1) -> Callable[[Callable], Callable]:
     def add(function: Callable) -> Callable:
-        table[function] = columns
+        table[function] = count
         return function
 
     return add
@@ -49,39 +50,39 @@ class Geometry(NamedTuple):
     shifts: tf.Tensor
 
 
-@_geometric(0)
+@_geometric()
 def rotation(geometry: Geometry, draws: tf.Tensor, degrees: float) -> Geometry:
     """Rotates by up to `degrees` to either side."""
     # Both axes turn by the same angle, [batch, 1].
     return geometry._replace(angles=geometry.angles + draws * math.radians(degrees))
 
 
-@_geometric(1)
+@_geometric()
 def shear(geometry: Geometry, draws: tf.Tensor, degrees: float) -> Geometry:
     """Shears along x by up to `degrees`, as Keras's ImageDataGenerator does."""
     # The x axis stays, only y turns.
     return geometry._replace(angles=geometry.angles + draws * [0.0, math.radians(degrees)])
 
 
-@_geometric(2, 3)
+@_geometric(2)
 def zoom(geometry: Geometry, draws: tf.Tensor, fraction: float) -> Geometry:
     """Scales each axis by its own factor around 1, up to `fraction` off."""
     return geometry._replace(scales=geometry.scales * (1.0 + draws * fraction))
 
 
-@_geometric(4, 5)
+@_geometric(2)
 def shift(geometry: Geometry, draws: tf.Tensor, fraction: float) -> Geometry:
     """Shifts along each axis by up to `fraction` of the side."""
     return geometry._replace(shifts=geometry.shifts + draws * fraction)
 
 
-@_geometric(6)
+@_geometric()
 def horizontal_flip(geometry: Geometry, draws: tf.Tensor, _: bool) -> Geometry:
     """Mirrors half of the images."""
     return geometry._replace(scales=geometry.scales * tf.where(draws < 0.0, [-1.0, 1.0], 1.0))
 
 
-@_intensity(8)
+@_intensity()
 def contrast(images: tf.Tensor, draws: tf.Tensor, fraction: float) -> tf.Tensor:
     """Scales deviations from the mean by 1 - fraction to 1 + fraction."""
     mean = tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)  # [batch, 1, 1, 1]
@@ -89,7 +90,7 @@ def contrast(images: tf.Tensor, draws: tf.Tensor, fraction: float) -> tf.Tensor:
     return (images - mean) * factor + mean
 
 
-@_intensity(7)
+@_intensity()
 def brightness(images: tf.Tensor, draws: tf.Tensor, fraction: float) -> tf.Tensor:
     """Adds up to `fraction` of the full range of 255, or subtracts it."""
     return images + 255.0 * (draws[:, 0] * fraction)[:, None, None, None]  # [batch, 1, 1, 1]
@@ -115,20 +116,42 @@ def random_views(
       [batch, side, side, 1] float32 in 0..255; pixels from outside the image repeat its border.
     """
     count = tf.shape(images)[0]
-    columns = sum(map(len, [*_GEOMETRIC.values(), *_INTENSITY.values()]))
     # Drawn for the whole batch, so that a slice of it gets the same views.
-    draws = tf.random.stateless_uniform([batch_size or count, columns], seed, -1.0, 1.0)
-    draws = draws[first : first + count]  # [batch, columns] in [-1, 1)
-    if any(getattr(config, function.__name__) for function in _GEOMETRIC):
-        images = resample(images, affine_transforms(draws, config, images.shape[1]))
+    draws = draw(seed, batch_size or count, config)
+    if any(function.__name__ in draws for function in _GEOMETRIC):
+        # Sliced after the sines: those of a slice can differ in the last bit.
+        transforms = affine_transforms(draws, config, images.shape[1])[first : first + count]
+        images = resample(images, transforms)
+    draws = {name: numbers[first : first + count] for name, numbers in draws.items()}
     return change_intensity(tf.cast(images, tf.float32), draws, config)
 
 
-def affine_transforms(draws: tf.Tensor, config: TrainConfig, side: int) -> tf.Tensor:
-    """Composes all geometric augmentations about the image's centre.
+def draw(seed: tf.Tensor, batch_size: int | tf.Tensor, config: TrainConfig) -> dict[str, tf.Tensor]:
+    """Draws the random numbers of each augmentation that is on.
 
     Args:
-      draws: [batch, columns] float32 in [-1, 1).
+      seed: [2] int64.
+      batch_size: number of views.
+      config: its augmentation settings.
+
+    Returns:
+      Name of the augmentation → [batch, count] float32 in [-1, 1).
+    """
+    draws = {}
+    for function, count in (_GEOMETRIC | _INTENSITY).items():
+        name = function.__name__
+        if getattr(config, name):
+            stream = zlib.crc32(name.encode())  # Unlike hash(), the same in every process.
+            stream_seed = tf.random.experimental.stateless_fold_in(seed, stream)
+            draws[name] = tf.random.stateless_uniform([batch_size, count], stream_seed, -1.0, 1.0)
+    return draws
+
+
+def affine_transforms(draws: dict[str, tf.Tensor], config: TrainConfig, side: int) -> tf.Tensor:
+    """Composes the geometric augmentations that are drawn about the image's centre.
+
+    Args:
+      draws: of `draw`, at least one of them geometric.
       config: its augmentation settings, which a draw of 1 stands for.
       side: of the square image, in pixels.
 
@@ -136,11 +159,13 @@ def affine_transforms(draws: tf.Tensor, config: TrainConfig, side: int) -> tf.Te
       [batch, 8] float32 projective transforms from output to input pixels, as `resample` takes them
       (https://www.tensorflow.org/api_docs/python/tf/raw_ops/ImageProjectiveTransformV3).
     """
-    zeros = tf.zeros_like(draws[:, :2])  # [batch, 2]
+    batch_size = tf.shape(next(iter(draws.values())))[0]
+    zeros = tf.zeros([batch_size, 2])
     geometry = Geometry(angles=zeros, scales=zeros + 1.0, shifts=zeros)
-    for function, columns in _GEOMETRIC.items():
-        if value := getattr(config, function.__name__):
-            geometry = function(geometry, tf.gather(draws, columns, axis=1), value)
+    for function in _GEOMETRIC:
+        name = function.__name__
+        if name in draws:
+            geometry = function(geometry, draws[name], getattr(config, name))
     x_angle, y_angle = tf.unstack(geometry.angles, axis=1)  # [batch] each
     x_scale, y_scale = tf.unstack(geometry.scales, axis=1)
     x_shift, y_shift = tf.unstack(geometry.shifts, axis=1)
@@ -199,18 +224,17 @@ def resample(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
     return ((1.0 - lower_weight) * upper + lower_weight * lower)[..., None]
 
 
-def change_intensity(images: tf.Tensor, draws: tf.Tensor, config: TrainConfig) -> tf.Tensor:
-    """Applies the augmentations of intensity and clips to 0..255.
+def change_intensity(
+    images: tf.Tensor, draws: dict[str, tf.Tensor], config: TrainConfig
+) -> tf.Tensor:
+    """Applies the augmentations of intensity that are drawn and clips to 0..255.
 
     Args:
       images: [batch, height, width, 1] float32 in 0..255.
-      draws: [batch, columns] float32 in [-1, 1).
-      config: its augmentation settings; where all of intensity are 0 the images are returned.
+      draws: of `draw`; without one of intensity the images are returned.
+      config: its augmentation settings.
     """
-    if not any(getattr(config, function.__name__) for function in _INTENSITY):
-        return images
-    # One without the other runs at 0, because rounding depends on the sequence of operations.
-    for function, columns in _INTENSITY.items():
-        value = getattr(config, function.__name__)
-        images = function(images, tf.gather(draws, columns, axis=1), value)
-    return tf.clip_by_value(images, 0.0, 255.0)
+    names = {function.__name__: function for function in _INTENSITY if function.__name__ in draws}
+    for name, function in names.items():
+        images = function(images, draws[name], getattr(config, name))
+    return tf.clip_by_value(images, 0.0, 255.0) if names else images
