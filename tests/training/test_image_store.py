@@ -145,3 +145,16 @@ def test_audit_of_a_large_split_reads_a_sample(builder):
     position = {name: index for index, name in enumerate(whole.filenames)}
     expected = whole.images[[position[name] for name in sample.filenames]]
     np.testing.assert_array_equal(sample.images, expected)
+
+
+def test_records_of_some_filenames_are_those_of_the_whole(builder):
+    whole = records.read(builder, "train")
+    names = whole.filenames[[5, 80, 41]]
+    some = records.read(builder, "train", only=names)
+    np.testing.assert_array_equal(some.filenames, np.sort(names))
+    np.testing.assert_array_equal(some.images, whole.images[[5, 41, 80]])
+    assert some.sampling_note == ""
+    # More than an audit takes: the sample is drawn from these names.
+    sample = records.read(builder, "train", max_images=2, only=names)
+    assert set(sample.filenames) < set(names)
+    assert "2 of 3" in sample.sampling_note

@@ -9,7 +9,7 @@ import functools
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,33 +80,42 @@ class Records:
         )
 
 
-def read(builder: Any, split: str, max_images: int = MAX_IMAGES, masks: bool = True) -> Records:
-    """Reads a split of a prepared set, sorted by filename.
+def read(
+    builder: Any,
+    split: str,
+    max_images: int = MAX_IMAGES,
+    masks: bool = True,
+    only: Collection[str] | None = None,
+) -> Records:
+    """Reads a split of a prepared set, or a part of it, sorted by filename.
 
-    A very large split is sampled; the filenames decide the sample.
+    A very large number of images is sampled; the filenames decide the sample.
 
     Args:
       builder: a prepared tfds.core.DatasetBuilder of this project (`PreparedDataset.builder`).
       split: train or test.
       max_images: maximum number of images.
       masks: whether to read true masks too; they take as much memory as the images.
+      only: filenames of the images to read; None for all.
 
     Raises:
       UserError: a record is damaged.
     """
     import tensorflow_datasets as tfds  # Imported lazily: slow.
 
-    total = builder.info.splits[split].num_examples
     names = [name for name in builder.info.features if masks or name not in _MASKS]
     encoded = []
-    threshold = 2**32  # Above any checksum.
     with prepared.convert_read_errors(builder, split):
+        total = builder.info.splits[split].num_examples if only is None else len(only)
+        chosen = None if only is None else {filename.encode() for filename in only}
         if total > max_images:
+            if chosen is None:
+                only_names = tfds.decode.PartialDecoding({"filename": True})
+                examples = builder.as_dataset(split=split, shuffle_files=False, decoders=only_names)
+                chosen = {row["filename"] for row in examples.as_numpy_iterator()}
             # The smallest checksums of filenames: equal on every machine, unlike the order.
-            only_names = tfds.decode.PartialDecoding({"filename": True})
-            examples = builder.as_dataset(split=split, shuffle_files=False, decoders=only_names)
-            checksums = [zlib.crc32(row["filename"]) for row in examples.as_numpy_iterator()]
-            threshold = np.sort(checksums)[max_images - 1]
+            chosen = set(sorted(chosen, key=zlib.crc32)[:max_images])
+        if chosen is not None:
             # Pictures stay encoded until the example is chosen: decoding is slow.
             encoded = [name for name in ("image", *_MASKS) if name in names]
         decoders = tfds.decode.PartialDecoding(
@@ -116,7 +125,7 @@ def read(builder: Any, split: str, max_images: int = MAX_IMAGES, masks: bool = T
         rows = [
             row | {name: _decode_png(row[name]) for name in encoded}
             for row in _progress(dataset.as_numpy_iterator(), f"reading {split}", total)
-            if zlib.crc32(row["filename"]) <= threshold
+            if chosen is None or row["filename"] in chosen
         ]
     # Reading is parallel, so only names give a fixed order.
     rows.sort(key=lambda row: row["filename"])

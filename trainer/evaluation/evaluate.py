@@ -204,16 +204,20 @@ def _own_split(run: Run, name: str) -> EvaluationSet:
     """Reads validation, or test without the images that copy a training image."""
     duplicates = near_duplicates.find_in_dataset(run.data, run.config.group_copies)
     if name == "validation":
-        train = duplicates.merge_records(records.read(run.data.builder, "train"))
-        # As in training: the split follows from labels, groups and seed.
-        _, validation = split.split_train(train.labels, train.groups, run.config)
-        if not len(validation):
+        path = run.workdir.predictions / "validation.csv"
+        if not path.exists():
             raise UserError("this run held out no validation images; score it with --split=test.")
+        # As the run recorded them. The split depends on the order of the images.
+        recorded = predictions.read(path, run.data.positive_class).filenames
+        validation = records.read(run.data.builder, "train", only=recorded)
+        fitted = "the temperature"
+        if split.selects_best(run.config):
+            fitted = "the weights and the temperature"
         warning = (
-            "The validation part chose the weights: its scores are too good to be reported as a "
-            "test."
+            f"The validation part chose {fitted}: its scores are too good to be reported as a test."
         )
-        return EvaluationSet(name, train.take(validation), (warning,))
+        remarks = (*_sample_remarks(validation), warning)
+        return EvaluationSet(name, duplicates.merge_records(validation), remarks)
     test = duplicates.merge_records(records.read(run.data.builder, "test"))
     remarks = _sample_remarks(test)
     # Copies of training images: the model knows them by heart.
