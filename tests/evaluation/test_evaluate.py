@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from tests.conftest import write_set
-from trainer.analysis import predictions
+from trainer.analysis import calibration, predictions
 from trainer.config import TrainConfig
 from trainer.data import phantom
 from trainer.errors import UserError
-from trainer.evaluation import audit
+from trainer.evaluation import audit, finish
 from trainer.evaluation.evaluate import evaluate
 from trainer.experiments import repeats
 from trainer.experiments.run import train_and_evaluate
@@ -95,7 +95,24 @@ def test_scoring_validation_is_not_counted(run_path: Path) -> None:
     message = evaluate(str(run_path), "validation")
     assert "too good" in message  # It chose the weights.
     assert "scored" not in message.split("groups")[-1]
-    assert len(read_predictions(run_path / "evaluation/validation/predictions.csv")) == 8
+    scored = read_predictions(run_path / "evaluation/validation/predictions.csv")
+    recorded = read_predictions(run_path / "predictions/validation.csv")
+    assert sorted(scored.filenames) == sorted(recorded.filenames)
+    assert len(scored) == 8
+
+
+def test_validation_is_the_one_of_the_run_also_without_a_cache(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    # The split follows from the order of the images, and records have another order than names.
+    path = tmp_path / "records"
+    train_and_evaluate(dataclasses.replace(config, cache="none", epochs=1, workdir=str(path)))
+    evaluate(str(path), "validation")
+    scored = read_predictions(path / "evaluation/validation/predictions.csv")
+    recorded = read_predictions(path / "predictions/validation.csv")
+    recorded = recorded.take(np.argsort(recorded.filenames))
+    np.testing.assert_array_equal(scored.filenames, recorded.filenames)
+    np.testing.assert_allclose(scored.probabilities, recorded.probabilities, atol=1e-5)
 
 
 def test_a_run_does_not_differ_from_itself(run_path: Path) -> None:
@@ -231,9 +248,18 @@ def test_folds_hold_out_every_image_once_and_give_the_last_model_its_thresholds(
     assert result.metrics["train"]["accuracy"]["n"] == 26
     # Only the model trained on all of Train is scored on test.
     assert not (folder / "members/fold_0/predictions/test.csv").exists()
-    threshold = read_json(folder / "model/model.json")["thresholds"]["half"]
+    facts = read_json(folder / "model/model.json")
+    threshold = facts["thresholds"]["half"]
     assert threshold["chosen_on"] == "out-of-fold predictions"
     assert threshold["n"] == 26
+    # The temperature of the last model is fitted to the members' predictions before theirs.
+    uncalibrated = []
+    for fold, member in enumerate(members):
+        temperature = read_json(folder / f"members/fold_{fold}/metrics.json")["temperature"]
+        uncalibrated.append(calibration.rescale(member, 1.0 / temperature))
+    fitted = finish.fit_temperature(predictions.concatenate(uncalibrated))
+    assert fitted is not None
+    assert facts["temperature"] == pytest.approx(fitted.value)
     summary = read_json(folder / "summary.json")
     assert summary["kind"] == "folds"
     assert summary["spread"]["accuracy"]["members"] == 2
@@ -258,6 +284,14 @@ def test_an_ensemble_of_seeds_is_one_model_that_averages_its_members(
     mean = read_predictions(folder / "predictions/test.csv").probabilities
     # Files hold eight decimals of float32 probabilities.
     np.testing.assert_allclose(mean, (first + second) / 2, atol=1e-5)
+    # The recorded predictions are those of the saved network.
+    evaluate(str(folder))
+    saved = read_predictions(folder / "evaluation/test/predictions.csv").probabilities
+    np.testing.assert_allclose(saved, mean, atol=1e-5)
+    # Nothing is fitted that the network would not apply.
+    facts = read_json(folder / "model/model.json")
+    assert facts["calibration"] is None
+    assert facts["temperature"] == 1.0
     assert result.metrics["members"] == 2
     assert "2 seeds" in str(result)
     assert "scored" in evaluate(str(folder))  # Like any model.

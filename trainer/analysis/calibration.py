@@ -91,6 +91,11 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     return special.softmax(logits / temperature, axis=1)
 
 
+def rescale(predictions: Predictions, temperature: float) -> Predictions:
+    """Applies a temperature to predictions; its inverse is 1 / temperature."""
+    return predictions.with_probabilities(apply_temperature(predictions.probabilities, temperature))
+
+
 def errors(predictions: Predictions, seed: int = 0) -> dict[str, Estimate]:
     """Estimates the expected calibration error, and its value for calibrated probabilities.
 

@@ -136,8 +136,7 @@ def _describe_calibration(
     """Computes calibration errors and reliability, before and after the temperature."""
     temperature = facts["temperature"]
     # The inverse temperature gives back the probabilities of the network as trained.
-    raw = calibration.apply_temperature(predictions.probabilities, 1.0 / temperature)
-    versions = {"as trained": predictions.with_probabilities(raw)}
+    versions = {"as trained": calibration.rescale(predictions, 1.0 / temperature)}
     # At 1 both versions are the same.
     if temperature != 1.0:
         versions[f"at temperature {temperature:.2f}"] = predictions

@@ -1,10 +1,10 @@
 """The end of a training run: calibration, scores, the saved model, the audit and the report.
 
-result = finish(run, scored, export_at, facts)
+fitted = fit_temperature(held_out)
+result = finish(run, scored, network, facts)
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -27,58 +27,66 @@ _MIN_PROBABILITY = 1e-12  # Before the logarithm.
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """A model's predictions before calibration, with what calibration and audit need.
+    """A model's predictions before the temperature, with what calibration and audit need.
 
     Attributes:
       splits: split name → examples.
       predictions: split name → predictions, in the order of the examples.
-      held_out: predictions by models that did not see the images; temperature and thresholds are
-        fitted to them. None if there are none.
+      held_out: predictions by models that did not see the images, before the temperature; the
+        thresholds are fitted to them. None if there are none.
       near_duplicates: of the data set.
+      temperature: fitted to `held_out`; None for none.
     """
 
     splits: dict[str, Examples]
     predictions: dict[str, Predictions]
     held_out: Predictions | None
     near_duplicates: NearDuplicates
+    temperature: calibration.Temperature | None
+
+    @property
+    def divisor(self) -> float:
+        """The divisor of the logits; 1 for none."""
+        return self.temperature.value if self.temperature else 1.0
 
 
-def finish(
-    run: Run,
-    scored: Scored,
-    export_at: Callable[[float], keras.Model],
-    facts: dict[str, Any],
-) -> Result:
+def fit_temperature(held_out: Predictions | None) -> calibration.Temperature | None:
+    """Fits a temperature to uncalibrated predictions; None without any."""
+    if held_out is None:
+        return None
+    # Logits but for a constant an image, which the softmax ignores.
+    log_probabilities = np.log(np.maximum(held_out.probabilities, _MIN_PROBABILITY))
+    return calibration.fit_temperature(held_out.labels, log_probabilities, held_out.groups)
+
+
+def finish(run: Run, scored: Scored, network: keras.Model, facts: dict[str, Any]) -> Result:
     """Calibrates, scores, saves and audits a model, and writes metrics.json and the report.
 
     Args:
       run: the open run.
       scored: the predictions.
-      export_at: temperature → the network to save, with calibrated probabilities.
+      network: to save; the temperature is part of it.
       facts: further entries of metrics.json: parameters, steps, seconds, weights_sha256 …
     """
     workdir = run.workdir
-    fitted = _fit_temperature(scored.held_out)
-    temperature = fitted.value if fitted else 1.0
     classes = {
         "class_names": list(run.data.class_names),
         "positive_class": run.data.positive_class,
     }
     content = {"dataset": run.data.fingerprint | classes, "model": run.config.model, **facts}
     calibrated = {
-        split: _at_temperature(uncalibrated, temperature)
+        split: calibration.rescale(uncalibrated, scored.divisor)
         for split, uncalibrated in scored.predictions.items()
     }
     for split, split_predictions in calibrated.items():
         predictions.write(workdir.predictions / f"{split}.csv", split_predictions)
         content[split] = description.plain(metrics.scores(split_predictions))
-    content["temperature"] = temperature
+    content["temperature"] = scored.divisor
     # A member of a cross-validation has no test split.
     split = "test" if "test" in calibrated else "validation"
     run_figures.draw_scores(run, split, scored.splits[split].images, calibrated[split])
 
-    # The temperature is part of the network: its probabilities need no further step.
-    model = SavedModel(export_at(temperature), _model_facts(run, scored.held_out, fitted))
+    model = SavedModel(network, _model_facts(run, scored))
     saved_model.save(workdir.path, model)
     if "test" in calibrated:
         weights_sha256 = facts.get("weights_sha256", "")  # An ensemble has none of its own.
@@ -91,30 +99,15 @@ def finish(
     return Result(workdir, content)
 
 
-def _at_temperature(uncalibrated: Predictions, temperature: float) -> Predictions:
-    probabilities = calibration.apply_temperature(uncalibrated.probabilities, temperature)
-    return uncalibrated.with_probabilities(probabilities)
-
-
-def _fit_temperature(held_out: Predictions | None) -> calibration.Temperature | None:
-    if held_out is None:
-        return None
-    # Logits but for a constant an image, which the softmax ignores.
-    log_probabilities = np.log(np.maximum(held_out.probabilities, _MIN_PROBABILITY))
-    return calibration.fit_temperature(held_out.labels, log_probabilities, held_out.groups)
-
-
-def _model_facts(
-    run: Run, held_out: Predictions | None, fitted: calibration.Temperature | None
-) -> dict[str, Any]:
+def _model_facts(run: Run, scored: Scored) -> dict[str, Any]:
     """Collects model.json: everything that a reader of the model's output must know."""
-    temperature = fitted.value if fitted else 1.0
+    held_out = scored.held_out
     # Never chosen on test: a threshold fitted to it would make its scores too good.
     chosen = {}
     unsure = None
     if held_out is not None and run.data.positive_class:
         source = "out-of-fold predictions" if run.config.folds else "the validation part"
-        calibrated = _at_temperature(held_out, temperature)
+        calibrated = calibration.rescale(held_out, scored.divisor)
         positive = calibrated.positive
         score = calibrated.positive_probabilities
         unsure = thresholds.unsure_band(positive, score, held_out.groups)
@@ -127,8 +120,8 @@ def _model_facts(
         "dataset": run.data.name,
         "model": run.config.model,
         "preprocessing": PREPROCESSING_VERSION,
-        "temperature": temperature,
-        "calibration": description.plain(fitted),
+        "temperature": scored.divisor,
+        "calibration": description.plain(scored.temperature),
         "thresholds": chosen,
         "threshold": 0.5,  # Of the predicted class in trainer.predict and the demo.
         "unsure": unsure,

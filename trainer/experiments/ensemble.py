@@ -17,7 +17,8 @@ def save_and_score(
     Args:
       run: the repetition; the average goes to its workdir.
       members: finished runs.
-      held_out: members' predictions of images held out from them; thresholds are fitted to them.
+      held_out: members' calibrated predictions of images held out from them; thresholds are fitted
+        to them.
       seconds: spent on the members.
     """
     # One network that holds all members, so that every export and the demo take it like any other.
@@ -37,6 +38,6 @@ def save_and_score(
         "parameters": model.network.count_params(),
         "seconds": {"total": round(seconds, 1)},
     }
-    scored = Scored(splits, predictions, held_out, duplicates)
-    # Each member has its own temperature in its network already.
-    return finish.finish(run, scored, lambda _: model.network, facts)
+    # No temperature: each member has its own in its network already.
+    scored = Scored(splits, predictions, held_out, duplicates, temperature=None)
+    return finish.finish(run, scored, model.network, facts)

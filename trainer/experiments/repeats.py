@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from trainer.analysis import predictions
+from trainer.analysis import calibration, predictions
 from trainer.analysis.predictions import Predictions
 from trainer.config import TrainConfig
 from trainer.data.run import open_run
@@ -65,7 +65,9 @@ def run(config: TrainConfig) -> Result:
             return Result(opened.workdir, opened.workdir.metrics(), resumed=True)
         seconds = time.monotonic() - started
         return ensemble.save_and_score(opened, results, _held_out(results), seconds)
-    return train_and_evaluate(config, _held_out(results)) if config.folds else results[0]
+    if config.folds:
+        return train_and_evaluate(config, _held_out(results, calibrated=False))
+    return results[0]
 
 
 def summarize_scores(scores: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, float | int]]:
@@ -119,12 +121,15 @@ def _train_member(config: TrainConfig, name: str, member: TrainConfig) -> Result
         raise Stopped(f"stopped in {name}; to go on: {resume_command(config)}") from stop
 
 
-def _held_out(members: list[Result]) -> Predictions | None:
+def _held_out(members: list[Result], calibrated: bool = True) -> Predictions | None:
     """Joins the members' predictions of images held out from them; None if nothing was."""
     # A member that held nothing out has no such file.
     splits = []
     for member in members:
         path = member.workdir.predictions / "validation.csv"
         if path.exists():
-            splits.append(predictions.read(path, member.metrics["dataset"]["positive_class"]))
+            held_out = predictions.read(path, member.metrics["dataset"]["positive_class"])
+            if not calibrated:
+                held_out = calibration.rescale(held_out, 1.0 / member.metrics["temperature"])
+            splits.append(held_out)
     return predictions.concatenate(splits) if splits else None

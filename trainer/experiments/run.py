@@ -25,8 +25,8 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
 
     Args:
       config: as the user gave it; fields left open are resolved and recorded in config.json.
-      out_of_fold: predictions of cross-validation members on the folds held out from them.
-        Temperature and thresholds of a model trained on all of Train are fitted to them.
+      out_of_fold: uncalibrated predictions of cross-validation members on the folds held out from
+        them. Temperature and thresholds of a model trained on all of Train are fitted to them.
 
     Returns:
       The scores and the workdir.
@@ -55,14 +55,10 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
         # Of images that no weight was fitted to.
         held_out = out_of_fold or trained.predictions.get("validation")
         trained.facts["seconds"]["total"] = round(time.monotonic() - started, 1)
-        finish.finish(
-            run,
-            Scored(trained.splits, trained.predictions, held_out, duplicates),
-            lambda temperature: export_network.build_export(
-                trained.model, run.data.side, temperature
-            ),
-            trained.facts,
-        )
+        fitted = finish.fit_temperature(held_out)
+        scored = Scored(trained.splits, trained.predictions, held_out, duplicates, fitted)
+        network = export_network.build_export(trained.model, run.data.side, scored.divisor)
+        finish.finish(run, scored, network, trained.facts)
     with workers.exit_if_worker_lost():
         workers.barrier()  # The other workers read metrics.json after the chief has written it.
     return Result(run.workdir, run.workdir.metrics())
