@@ -130,8 +130,8 @@ def test_no_lung_features_do_not_depend_on_the_middle_of_the_image():
     images[:, 40:120, 40:120] = 0  # The middle half of 160 pixels.
     blackened = dataclasses.replace(split, images=images)
     for name in ("corners", "border", "header"):
-        expected = controls.features(name, split)
-        np.testing.assert_array_equal(controls.features(name, blackened), expected)
+        expected = controls.INPUTS[name](split)
+        np.testing.assert_array_equal(controls.INPUTS[name](blackened), expected)
 
 
 @pytest.mark.slow

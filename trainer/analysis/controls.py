@@ -3,6 +3,8 @@
     results = run(train, test, class_names, positive_class)
     detected_shortcuts(results)    # ["header"]
 
+A control is a function under `@_no_lung` or `@_weak_sight`, with its input in words.
+
 If the file's header, two statistics of the pixels, the border or the corners tell the classes
 apart, a network can use them too, and its score alone says nothing of lungs (DeGrave 2021,
 doi:10.1038/s42256-021-00338-7; Maguolo & Nanni 2021, doi:10.1016/j.inffus.2021.04.008). Controls of
@@ -10,7 +12,9 @@ weak sight see the lungs in little detail: they show the scale.
 """
 
 import dataclasses
+import functools
 import os
+from collections.abc import Callable
 from typing import Protocol
 
 import cv2
@@ -22,18 +26,9 @@ from trainer.analysis import intervals, metrics
 from trainer.analysis.intervals import Estimate
 from trainer.analysis.predictions import Predictions
 
-# From the control that sees least to the one that sees most.
-NO_LUNG = {
-    "header": "the file's header alone: width, height, channels, bytes a pixel",
-    "mean_and_deviation": "two numbers: the mean and the standard deviation of the pixels",
-    "corners": "the four corners, without the outermost edge",
-    "border": "strips along the four edges, without the corners",
-}
-WEAK_SIGHT = {
-    "histogram": "how often each grey level occurs, not where",
-    "shuffled_patches": "a hundred patches in no order: how bright, how uneven, how sharp each is",
-    "thumbnail_16": "a thumbnail of 16 × 16 pixels",
-}
+# Name of a control → its input in words. From the one that sees least to the one that sees most.
+NO_LUNG: dict[str, str] = {}
+WEAK_SIGHT: dict[str, str] = {}
 
 _TREES = 300
 # Shares of the side length.
@@ -63,6 +58,12 @@ class _Records(Protocol):
     def filenames(self) -> np.ndarray: ...
     @property
     def header(self) -> dict[str, np.ndarray]: ...
+
+
+# Records → the input of the control for each image, [n, d] float64.
+_Input = Callable[[_Records], np.ndarray]
+# Name of a control → its input. Controls register below, in the order of the tables above.
+INPUTS: dict[str, _Input] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,34 +141,6 @@ def detected_shortcuts(controls: list[Control]) -> list[str]:
     return sorted(aucs, key=rank)
 
 
-def features(name: str, records: _Records) -> np.ndarray:
-    """Computes the input of a control for each image, [n, d] float64.
-
-    Args:
-      name: as in `NO_LUNG` or `WEAK_SIGHT`.
-      records: the images.
-    """
-    if name == "header":
-        header = records.header
-        pixels = np.maximum(header["width"] * header["height"], 1)
-        columns = [
-            header["width"],
-            header["height"],
-            header["channels"],
-            header["byte_size"] / pixels,  # Bytes a pixel.
-        ]
-        return np.stack(columns, axis=1).astype(np.float64)
-    extract = {
-        "mean_and_deviation": _mean_and_deviation,
-        "corners": _corners,
-        "border": _border,
-        "histogram": _histogram,
-        "shuffled_patches": _shuffled_patches,
-        "thumbnail_16": _thumbnail,
-    }[name]
-    return np.stack([extract(image[..., 0]) for image in records.images]).astype(np.float64)
-
-
 def _control(
     name: str,
     train: _Records,
@@ -186,20 +159,56 @@ def _control(
         )
         return Control(name, kind, what, untrained, missing, missing)
     forest = RandomForestClassifier(_TREES, random_state=seed, n_jobs=os.cpu_count())
-    forest.fit(features(name, train), train.labels)
+    features = INPUTS[name]
+    forest.fit(features(train), train.labels)
     # Threads add the votes of the trees in any order, which changes the last bit.
     forest.n_jobs = 1
     probabilities = np.zeros_like(untrained.probabilities)  # [n_test, classes]
-    probabilities[:, classes] = forest.predict_proba(features(name, test))
+    probabilities[:, classes] = forest.predict_proba(features(test))
     predictions = untrained.with_probabilities(probabilities)
     scores = metrics.scores(predictions)
     return Control(name, kind, what, predictions, scores["accuracy"], scores["roc_auc"])
 
 
+def _register(sentences: dict[str, str], sentence: str) -> Callable[[_Input], _Input]:
+    def add(function: _Input) -> _Input:
+        name = function.__name__.removeprefix("_")
+        sentences[name] = sentence
+        INPUTS[name] = function
+        return function
+
+    return add
+
+
+_no_lung = functools.partial(_register, NO_LUNG)
+_weak_sight = functools.partial(_register, WEAK_SIGHT)
+
+
+def _of_each_image(function: Callable[[np.ndarray], np.ndarray]) -> _Input:
+    # From a function of one image, [side, side] uint8, to one of all.
+    @functools.wraps(function)
+    def of_all(records: _Records) -> np.ndarray:
+        return np.stack([function(image[..., 0]) for image in records.images]).astype(np.float64)
+
+    return of_all
+
+
+@_no_lung("the file's header alone: width, height, channels, bytes a pixel")
+def _header(records: _Records) -> np.ndarray:
+    pixels = np.maximum(records.header["width"] * records.header["height"], 1)
+    columns = [records.header[name] for name in ("width", "height", "channels")]
+    columns.append(records.header["byte_size"] / pixels)  # Bytes a pixel.
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+@_no_lung("two numbers: the mean and the standard deviation of the pixels")
+@_of_each_image
 def _mean_and_deviation(image: np.ndarray) -> np.ndarray:
     return np.array([image.mean(), image.std()])
 
 
+@_no_lung("the four corners, without the outermost edge")
+@_of_each_image
 def _corners(image: np.ndarray) -> np.ndarray:
     """Shrinks the four corner squares to 12 × 12 each.
 
@@ -211,6 +220,8 @@ def _corners(image: np.ndarray) -> np.ndarray:
     return np.concatenate([_shrink(view[first:last, first:last], 12, 12) for view in views])
 
 
+@_no_lung("strips along the four edges, without the corners")
+@_of_each_image
 def _border(image: np.ndarray) -> np.ndarray:
     # Strips are shrunk to 6 × 16 each.
     depth = round(_STRIP * len(image))
@@ -219,10 +230,14 @@ def _border(image: np.ndarray) -> np.ndarray:
     return np.concatenate([_shrink(view[:depth, corner:-corner], 16, 6) for view in views])
 
 
+@_weak_sight("how often each grey level occurs, not where")
+@_of_each_image
 def _histogram(image: np.ndarray) -> np.ndarray:
     return np.bincount(image.ravel() >> 3, minlength=32) / image.size
 
 
+@_weak_sight("a hundred patches in no order: how bright, how uneven, how sharp each is")
+@_of_each_image
 def _shuffled_patches(image: np.ndarray) -> np.ndarray:
     # Mean, deviation and gradient of each patch. Sorting each removes what shuffling would remove.
     side = len(image) // _PATCHES
@@ -239,17 +254,13 @@ def _shuffled_patches(image: np.ndarray) -> np.ndarray:
     return np.sort(columns, axis=1).ravel()
 
 
-def _thumbnail(image: np.ndarray) -> np.ndarray:
+@_weak_sight("a thumbnail of 16 × 16 pixels")
+@_of_each_image
+def _thumbnail_16(image: np.ndarray) -> np.ndarray:
     return _shrink(image, 16, 16)
 
 
-def _shrink(
-    view: np.ndarray,
-    width: int,
-    height: int,
-) -> np.ndarray:
-    return cv2.resize(
-        np.ascontiguousarray(view),
-        (width, height),
-        interpolation=cv2.INTER_AREA,
-    ).ravel()  # [height * width]
+def _shrink(view: np.ndarray, width: int, height: int) -> np.ndarray:
+    contiguous = np.ascontiguousarray(view)
+    shrunk = cv2.resize(contiguous, (width, height), interpolation=cv2.INTER_AREA)
+    return shrunk.ravel()  # [height * width]
