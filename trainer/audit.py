@@ -46,7 +46,7 @@ def main() -> None:
     if _WORKDIR.value:
         print(audit.audit_run(_WORKDIR.value, config.data_dir, config.seed))
     else:
-        print(audit.audit_set(config, _OUTPUT.value, tuple(_ALSO.value), config.seed))
+        print(audit.audit_set(config, _OUTPUT.value, tuple(_ALSO.value)))
 
 
 if __name__ == "__main__":

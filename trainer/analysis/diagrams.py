@@ -1,7 +1,7 @@
 """Diagrams of an evaluation: controls, reliability, and risk against coverage, as PNG files.
 
 diagrams.reliability({"as trained": (score, calibration.reliability(predictions))}, path, title)
-coverage, risk, area = risk_coverage_curve(predictions.confidence, predictions.correct, groups)
+coverage, risk, aurc = risk_coverage_curve(predictions.confidence, predictions.correct, groups)
 """
 
 from pathlib import Path
@@ -108,9 +108,9 @@ def risk_coverage(
       path: of the PNG.
       title: above the figure.
     """
-    coverage, risk, area = risk_coverage_curve(confidence, correct, groups)
+    coverage, risk, aurc = risk_coverage_curve(confidence, correct, groups)
     figure, axis = plt.subplots(figsize=(5.5, 4), layout="constrained")
-    axis.plot(coverage, risk, drawstyle="steps-post", label=f"area {area}")
+    axis.plot(coverage, risk, drawstyle="steps-post", label=f"AURC {aurc}")
     axis.axhline(
         1.0 - np.mean(correct),
         color="0.6",
@@ -147,18 +147,18 @@ def risk_coverage_curve(
       seed: of the interval's resampling.
 
     Returns:
-      (coverage, risk, area): shares [steps] of images answered, rising to 1, and of errors among
+      (coverage, risk, aurc): shares [steps] of images answered, rising to 1, and of errors among
       them; the mean risk over all coverages, 0 at best, with its interval over groups.
     """
     if len(correct) == 0:
         return np.empty(0), np.empty(0), intervals.missing("no image", groups)
-    coverage, risk, area = _curve(confidence, correct, np.ones(len(correct)))
+    coverage, risk, aurc = _curve(confidence, correct, np.ones(len(correct)))
     bounds = intervals.bootstrap(
-        lambda weights: _curve(confidence, correct, weights)[2],  # The area alone.
+        lambda weights: _curve(confidence, correct, weights)[2],  # The AURC alone.
         groups,
         seed,
     )
-    return coverage, risk, intervals.estimate(area, bounds, groups)
+    return coverage, risk, intervals.estimate(aurc, bounds, groups)
 
 
 def _draw_interval(

@@ -31,17 +31,15 @@ _APPROXIMATE_MASKS_NOTE = (
 )
 
 
-def audit_set(
-    config: TrainConfig, output: str | None, also: tuple[str, ...] = (), seed: int = 0
-) -> str:
+def audit_set(config: TrainConfig, output: str | None, also: tuple[str, ...] = ()) -> str:
     """Audits a data set before any training.
 
     Args:
-      config: names the data set: dataset, manual_dir, data_dir and the phantom's settings.
+      config: names the data set: dataset, manual_dir, data_dir and the phantom's settings; its seed
+        is that of the controls.
       output: the folder to write to; None for a new one under audits/. An earlier audit in it is
         replaced.
       also: further folders in which near-duplicates of the set are searched.
-      seed: of the controls.
 
     Returns:
       The lines for the screen.
@@ -56,7 +54,7 @@ def audit_set(
     if not dataset.near_duplicates.searched:
         duplicates = near_duplicates.find_in_records(dataset.splits.values())
         dataset = dataclasses.replace(dataset, near_duplicates=duplicates)
-    audit = data_audit.audit_dataset(dataset, seed)
+    audit = data_audit.audit_dataset(dataset, config.seed)
     data_audit.write(folder, audit)
     files = "audit.json, controls.csv, near_duplicates.csv and their figures"
     return "\n".join([*audit.facts["lines"], f"written to {folder}: {files}"])
