@@ -38,6 +38,24 @@ settings.register_profile("steady", deadline=None, derandomize=True, max_example
 settings.load_profile("steady")
 
 
+# For `python -c`: the process kills itself after as many files as the variable READS says.
+KILL_AFTER_READS = """
+import os, signal
+from trainer.data import radiograph
+
+calls = []
+read = radiograph.read
+
+def read_and_kill(*arguments, **options):
+    calls.append(1)
+    if len(calls) > int(os.environ["READS"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(*arguments, **options)
+
+radiograph.read = read_and_kill
+"""
+
+
 @pytest.fixture(scope="session")
 def sample_dir() -> Path:
     """The sample of real radiographs beside the checkout."""
@@ -79,6 +97,26 @@ def prepare(manual_dir: Path, data_dir: Path) -> Path:
         TrainConfig(dataset="covid_xray", data_dir=str(data_dir), manual_dir=str(manual_dir))
     )
     return data_dir
+
+
+def build_shards(folder: Path, shards: int) -> Any:
+    """Prepares folder/set at 64 pixels in folder/data; returns the TFDS builder.
+
+    Args:
+      folder: holds the images in set/.
+      shards: number of record files a split.
+    """
+    import tensorflow_datasets as tfds  # Imported lazily: TensorFlow takes seconds.
+
+    from trainer.data import prepared
+
+    module = prepared.load_builder_module("covid_xray")
+    builder = module.Builder(data_dir=str(folder / "data"), config="gray64")
+    options = tfds.download.DownloadConfig(manual_dir=str(folder / "set"), num_shards=shards)
+    builder.download_and_prepare(
+        download_dir=str(folder), file_format="tfrecord", download_config=options
+    )
+    return builder
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tensorflow_datasets as tfds
 
-from tests.conftest import ROOT, run_command, write_set
+from tests.conftest import KILL_AFTER_READS, ROOT, run_command, write_set
 from tests.data.sets import COUNTS, build_originals, open_set, read_rows
 from trainer.data import image_folder, prepared
 from trainer.errors import UserError
@@ -131,25 +131,15 @@ def test_killed_build_leaves_no_partial_set_and_the_next_one_succeeds_offline(tm
     folder = write_set(tmp_path / "set", COUNTS)
     data_dir = tmp_path / "data"
     code = f"""
-import os, signal, socket
+import socket
 
 def deny(*arguments, **options):
     raise AssertionError("used the network")
 
 socket.getaddrinfo = socket.create_connection = deny
 from trainer.config import TrainConfig
-from trainer.data import prepared, radiograph
-
-calls = []
-read = radiograph.read
-
-def read_and_kill(*arguments, **options):
-    calls.append(1)
-    if len(calls) > int(os.environ["READS"]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return read(*arguments, **options)
-
-radiograph.read = read_and_kill
+from trainer.data import prepared
+{KILL_AFTER_READS}
 config = TrainConfig(dataset="covid_xray", data_dir={str(data_dir)!r}, manual_dir={str(folder)!r})
 print(prepared.open_from_config(config).fingerprint["images"])
 """

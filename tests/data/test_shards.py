@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import run_command, write_set
+from tests.conftest import KILL_AFTER_READS, run_command, write_set
 from tests.data.sets import open_set
 from trainer.data import shards
 from trainer.data.image_folder import Entry
@@ -92,20 +92,9 @@ def test_killed_beam_build_leaves_no_partial_set_and_the_next_one_succeeds(tmp_p
     folder = write_set(tmp_path / "set", COUNTS)
     data_dir = tmp_path / "data"
     code = f"""
-import os, signal, sys
+import sys
 from tensorflow_datasets.scripts.cli import main
-from trainer.data import radiograph
-
-calls = []
-read = radiograph.read
-
-def read_and_kill(*arguments, **options):
-    calls.append(1)
-    if len(calls) > int(os.environ["READS"]):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return read(*arguments, **options)
-
-radiograph.read = read_and_kill
+{KILL_AFTER_READS}
 sys.argv = [
     "tfds", "build", "datasets/covid_xray", "--config=gray64", "--manual_dir={folder}",
     "--num_shards=3", "--data_dir={data_dir}", "{BEAM}", "--file_format=tfrecord",

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from tests.conftest import ROOT, run_command, write_set
+from tests.conftest import ROOT, build_shards, run_command, write_set
 from trainer.config import TrainConfig
 from trainer.data import prepared
 from trainer.errors import UserError
@@ -32,13 +31,7 @@ def data_dir(tmp_path_factory):
     """A data_dir with a set of 64 training images in 4 shards."""
     folder = tmp_path_factory.mktemp("served")
     write_set(folder / "set", COUNTS)
-    module = prepared.load_builder_module("covid_xray")
-    builder = module.Builder(data_dir=str(folder / "data"), config="gray64")
-    builder.download_and_prepare(
-        download_dir=str(folder),
-        file_format="tfrecord",
-        download_config=tfds.download.DownloadConfig(manual_dir=str(folder / "set"), num_shards=4),
-    )
+    build_shards(folder, shards=4)
     return folder / "data"
 
 

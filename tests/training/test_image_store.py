@@ -5,11 +5,10 @@ import math
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
-from tests.conftest import write_set
+from tests.conftest import build_shards, write_set
 from trainer.config import TrainConfig
-from trainer.data import prepared, records
+from trainer.data import records
 from trainer.errors import UserError
 from trainer.training import image_store, input_pipeline, record_images
 from trainer.training.image_store import DiskImages
@@ -29,13 +28,7 @@ def builder(tmp_path_factory):
     """A set of 90 training images in 7 shards."""
     folder = tmp_path_factory.mktemp("sharded")
     write_set(folder / "set", COUNTS)
-    module = prepared.load_builder_module("covid_xray")
-    builder = module.Builder(data_dir=str(folder / "data"), config="gray64")
-    builder.download_and_prepare(
-        download_dir=str(folder),
-        file_format="tfrecord",
-        download_config=tfds.download.DownloadConfig(manual_dir=str(folder / "set"), num_shards=7),
-    )
+    builder = build_shards(folder, shards=7)
     assert len(builder.info.splits["train"].shard_lengths) == 7
     return builder
 
