@@ -265,7 +265,7 @@ def test_auto_without_a_network_trains_on_phantoms_and_says_so(tmp_path):
         assert '"synthetic": true' in (tmp_path / "run" / name).read_text()
     again = run_command(*arguments, **offline)
     assert again.returncode == 0
-    assert "this run had ended before" in again.stdout
+    assert "this run had finished before" in again.stdout
 
 
 def test_ctrl_c_saves_a_checkpoint_and_prints_the_resume_command(tiny_data_dir, tmp_path):
