@@ -84,7 +84,7 @@ def _launch(served: Any, login: tuple[str, str] | None) -> Any:
     # Starts the server in a thread and returns the page, a `gradio.Blocks`.
     from starlette.middleware import Middleware
 
-    from demo import auth, middleware, page, theme
+    from demo import auth, examples, middleware, page, theme
 
     before_routes = Middleware(middleware.AuthMiddleware, closed=login is not None)
     flag_dir = Path(_FLAG_DIR.value).expanduser() if _FLAG_DIR.value else None
@@ -99,7 +99,7 @@ def _launch(served: Any, login: tuple[str, str] | None) -> Any:
         css=theme.CSS,
         js=theme.PASTE,
         max_file_size=auth.MAX_BYTES,
-        allowed_paths=[],  # no file outside Gradio's cache
+        allowed_paths=[str(examples.cache_folder())],  # Else only files in Gradio's cache.
         mcp_server=_MCP.value or None,
         quiet=True,  # main prints the address
         ssr_mode=False,  # needs Node.js

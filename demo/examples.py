@@ -15,15 +15,20 @@ _SEED = 86
 _COUNT = 4
 
 
+def cache_folder() -> Path:
+    """Returns the folder of the examples, in $XDG_CACHE_HOME or ~/.cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    version = f"phantoms_{phantom.GENERATOR_VERSION}_{_SEED}"
+    return cache / "chest-radiograph-trainer" / version
+
+
 def draw_examples(folder: Path | None = None) -> list[Path]:
     """Draws the examples that are missing and returns the paths of all.
 
     Args:
-      folder: of the PNG files; by default chest-radiograph-trainer/ in $XDG_CACHE_HOME or ~/.cache.
+      folder: of the PNG files; by default `cache_folder()`.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    version = f"phantoms_{phantom.GENERATOR_VERSION}_{_SEED}"
-    folder = folder or cache / "chest-radiograph-trainer" / version
+    folder = folder or cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for index in range(_COUNT):

@@ -28,7 +28,7 @@ NO_VERDICT = "<p>The answer appears here.</p>"
 def slider_images(
     result: serving.Result | None, opacity: float, width: float, level: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Draws the radiograph without and with its evidence, each [side, side, 3] uint8.
+    """Draws the radiograph without and with its evidence, each [height, width, 3] uint8.
 
     Args:
       result: of the last upload; None before it.
@@ -38,8 +38,8 @@ def slider_images(
     """
     if result is None:
         return None
-    grey = serving.apply_window(result.square, width, level)  # [side, side]
-    plain = np.repeat(grey[..., None], 3, axis=2)  # [side, side, 3]
+    grey = serving.apply_window(result.film, width, level)  # [height, width]
+    plain = np.repeat(grey[..., None], 3, axis=2)  # [height, width, 3]
     if result.evidence is None:
         return plain, plain
     return plain, serving.overlay(grey, result.evidence, opacity)
@@ -128,7 +128,7 @@ class Handlers:
         content = serving.as_json(self.served, result) | {"comment": comment}
         path.with_suffix(".json").write_text(json.dumps(content, indent=2))
         if with_image:
-            Image.fromarray(result.square).save(path.with_suffix(".png"))
+            Image.fromarray(result.film).save(path.with_suffix(".png"))
         return "Kept, thank you."
 
     def _predict_rows(

@@ -28,11 +28,11 @@ def build(served: serving.Served, limit: auth.RateLimit, flag_dir: Path | None =
       flag_dir: folder of disagreements; None to store none.
     """
     dataset = served.metrics.get("dataset", {}).get("name", "a data set")
-    title = f"{served.metrics.get('model', 'model')} on {dataset}"
+    source = f"{served.metrics.get('model', 'A model')}, trained on {dataset}."
     events = handlers.Handlers(served, limit, flag_dir)
     # Every minute Gradio deletes uploads older than five.
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(60, 300)) as page:
-        gr.Markdown(f"# {title}\n{text.NOT_A_DEVICE}")
+    with gr.Blocks(title=served.title, analytics_enabled=False, delete_cache=(60, 300)) as page:
+        gr.Markdown(f"# {text.escape(served.title)}\n{text.escape(source)} {text.NOT_A_DEVICE}")
         with gr.Tab("Classify"):
             _classify_tab(events)
         with gr.Tab("Many files"):
@@ -99,13 +99,24 @@ def _upload_one() -> gr.File:
         file_types=_IMAGE_TYPES,
         elem_id="upload",
     )
-    gr.Examples(
-        [[str(path)] for path in examples.draw_examples()],
-        inputs=[upload],
-        cache_examples=False,  # predicted when they are chosen
-        label="Synthetic examples, drawn by a program",
-        examples_per_page=6,
+    paths = examples.draw_examples()
+    gr.Markdown("Synthetic examples, drawn by a program:", elem_id="examples_title")
+    gallery = gr.Gallery(
+        [(str(path), path.stem.split("_")[1]) for path in paths],  # synthetic_CLASS_NUMBER
+        label="Synthetic examples",
+        show_label=False,
+        columns=4,
+        height=130,
+        allow_preview=False,  # A click chooses.
+        interactive=False,
+        buttons=[],
+        elem_id="examples",
     )
+
+    def choose(event: gr.SelectData) -> str:
+        return str(paths[event.index])
+
+    gallery.select(choose, None, upload, api_visibility="private", show_progress="hidden")
     return upload
 
 

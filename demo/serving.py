@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from PIL import Image
 
 from trainer.data import radiograph
 from trainer.errors import UserError
 from trainer.inference import batch, formats, runtime
+from trainer.inference.tested import Predictions, read_predictions
 
 MAX_FILES = 200
+_LONGEST = 1000  # Of the radiograph as shown, in pixels.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Served:
       evaluation: evaluation/test/evaluation.json, or empty.
       audit: audit/audit.json, or empty.
       folder: the workdir.
+      tested: the predictions on test; None where there are none.
     """
 
     model: runtime.Model
@@ -38,6 +42,17 @@ class Served:
     evaluation: dict[str, Any]
     audit: dict[str, Any]
     folder: Path
+    tested: Predictions | None = None
+
+    @property
+    def title(self) -> str:
+        """The question that the model answers."""
+        return f"{' or '.join(self.model.facts['class_names'])}?"
+
+    @property
+    def calibrated(self) -> bool:
+        """Tells whether a temperature was fitted and kept."""
+        return bool((self.model.facts.get("calibration") or {}).get("kept"))
 
     @property
     def warnings(self) -> list[str]:
@@ -60,12 +75,12 @@ class Result:
 
     Attributes:
       prediction: of the model.
-      square: [side, side] uint8, the model's input.
-      evidence: [side, side] float32, 0 or more; None for a refused image.
+      film: [height, width] uint8, the radiograph in its own aspect ratio.
+      evidence: [height, width] float32, 0 or more; None for a refused image.
     """
 
     prediction: runtime.Prediction
-    square: np.ndarray
+    film: np.ndarray
     evidence: np.ndarray | None
 
 
@@ -82,7 +97,9 @@ def open_run(folder: Path) -> Served:
         json.loads((folder / name).read_text()) if (folder / name).exists() else {}
         for name in names
     ]
-    return Served(model, metrics, evaluation, audit, folder)
+    path = folder / "predictions" / "test.csv"
+    tested = read_predictions(path, model.facts["positive_class"]) if path.exists() else None
+    return Served(model, metrics, evaluation, audit, folder, tested)
 
 
 def newest_run(runs: Path = Path("runs")) -> Path:
@@ -112,7 +129,13 @@ def predict(served: Served, path: Path) -> Result:
     image = radiograph.read(path, name="the file")
     square = radiograph.standardize(image, served.model.side)  # [side, side]
     prediction, evidence = served.model.explain(square)
-    return Result(prediction, square, None if prediction.verdict == "refused" else evidence)
+    film = radiograph.shrink(image, _LONGEST)
+    if prediction.verdict == "refused" or evidence is None:
+        return Result(prediction, film, None)
+    # The model's square is stretched: the map goes back to the film's aspect ratio.
+    size = (film.shape[1], film.shape[0])
+    stretched = Image.fromarray(evidence).resize(size, Image.Resampling.BILINEAR)
+    return Result(prediction, film, np.array(stretched))
 
 
 def as_json(served: Served, result: Result) -> dict[str, Any]:
@@ -192,36 +215,34 @@ def predict_rows(
     return rows
 
 
-def apply_window(square: np.ndarray, width: float, level: float) -> np.ndarray:
+def apply_window(film: np.ndarray, width: float, level: float) -> np.ndarray:
     """Stretches the grey levels of a window to the full range.
 
     Args:
-      square: [side, side] uint8.
+      film: [height, width] uint8.
       width: grey levels that fill the range 0..255.
       level: the middle of the window.
 
     Returns:
-      [side, side] uint8.
+      [height, width] uint8.
     """
-    stretched = (square.astype(np.float32) - (level - width / 2)) * (
-        255.0 / max(width, 1.0)
-    )  # [side, side]
-    return np.clip(stretched, 0, 255).astype(np.uint8)
+    above_black = film.astype(np.float32) - (level - width / 2)
+    return np.clip(above_black * (255.0 / max(width, 1.0)), 0, 255).astype(np.uint8)
 
 
-def overlay(square: np.ndarray, evidence: np.ndarray, opacity: float) -> np.ndarray:
+def overlay(film: np.ndarray, evidence: np.ndarray, opacity: float) -> np.ndarray:
     """Draws the evidence over the radiograph in a palette for colour-blind eyes.
 
     Args:
-      square: [side, side] uint8.
-      evidence: [side, side] float32, 0 or more.
+      film: [height, width] uint8.
+      evidence: [height, width] float32, 0 or more.
       opacity: of the strongest evidence, in 0..1.
 
     Returns:
-      [side, side, 3] uint8.
+      [height, width, 3] uint8.
     """
     # A map without evidence must not divide by 0.
     strength = evidence / evidence.max() if evidence.max() > 0 else np.zeros_like(evidence)
-    colours = colormaps["plasma"](strength)[..., :3] * 255.0  # [side, side, 3]
-    alpha = (opacity * strength)[..., None]  # [side, side, 1]
-    return np.rint(square[..., None] * (1.0 - alpha) + colours * alpha).astype(np.uint8)
+    colours = colormaps["plasma"](strength)[..., :3] * 255.0  # [height, width, 3]
+    alpha = (opacity * strength)[..., None]  # [height, width, 1]
+    return np.rint(film[..., None] * (1.0 - alpha) + colours * alpha).astype(np.uint8)

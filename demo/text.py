@@ -8,7 +8,7 @@ import html
 from typing import Any
 
 from demo.serving import Result, Served
-from trainer.inference.runtime import predictive_value
+from trainer.inference.tested import Estimate, predictive_values
 
 NOT_A_DEVICE = (
     "Not a medical device: it must not be used to diagnose, to treat, "
@@ -39,7 +39,8 @@ def verdict_card(served: Served, result: Result) -> str:
         return _card("unsure", "Unsure", f"{reason}. {note}", bars)
     # A percentage: more digits would promise too much.
     heading = f"{prediction.label}: {prediction.probabilities[prediction.label]:.0%}"
-    return _card("answered", heading, f"The model's calibrated probability. {note}", bars)
+    kind = "calibrated probability" if served.calibrated else "probability, which is not calibrated"
+    return _card("answered", heading, f"The model's {kind}. {note}", bars)
 
 
 def error_card(message: str) -> str:
@@ -54,24 +55,22 @@ def meaning(served: Served, prevalence: float) -> str:
       served: the run.
       prevalence: share of the examined who have the disease, strictly between 0 and 1.
     """
-    test = served.metrics.get("test", {})
-    sensitivity = test.get("sensitivity", {}).get("value")
-    specificity = test.get("specificity", {}).get("value")
-    positive = served.model.facts["positive_class"]
-    if sensitivity is None or specificity is None or positive is None:
+    tested = served.tested
+    if tested is None or tested.positive_index is None:
         return "Sensitivity and specificity on test are not known for this run."
+    threshold = served.model.facts["threshold"]
+    values = predictive_values(tested, threshold, prevalence)
     # Of a class that is never called there is no predictive value.
-    if (sensitivity, specificity) in ((0.0, 1.0), (1.0, 0.0)):
-        return "The model called all test images the same: predictive values are undefined."
-    # The slider runs from 0.1 to 80 %: the odds are finite.
-    odds = prevalence / (1 - prevalence)
-    ppv = predictive_value(sensitivity, specificity, odds)
-    npv = predictive_value(specificity, sensitivity, 1 / odds)
+    if values["ppv"].value is None or values["npv"].value is None:
+        return f"Predictive values are undefined: {values['ppv'].why or values['npv'].why}."
+    positive = served.model.facts["positive_class"]
+    ppv = _percent(values["ppv"])
+    npv = _percent(values["npv"])
     return (
-        f"Where **{prevalence:.0%}** of those examined are {positive}, "
-        f"an image called {positive} is so in **{ppv:.0%}** of cases, "
-        f"and one called otherwise is rightly so in **{npv:.1%}**, "
-        "if sensitivity and specificity there are those of the test images."
+        f"Where **{100 * prevalence:.3g}** of 100 examined are {positive}: an image called "
+        f"{positive} is so in **{ppv}** of cases, and one called otherwise is rightly so in "
+        f"**{npv}**. This holds if sensitivity and specificity there are those of the test "
+        "images; brackets hold 95 % intervals."
     )
 
 
@@ -86,14 +85,14 @@ def trust(served: Served) -> str:
         _table_row("**the radiograph (this model)**", test.get("accuracy"), test.get("roc_auc")),
     ]
     for control in served.audit.get("controls", []):
-        name = f"{_escape(control['what'])} ({control['kind'].replace('_', ' ')} control)"
+        name = f"{escape(control['what'])} ({control['kind'].replace('_', ' ')} control)"
         lines.append(_table_row(name, control["accuracy"], control["roc_auc"]))
     sentence = metrics.get("comparison", {}).get("sentence", "")
     images = ", ".join(f"{count} {split}" for split, count in dataset.get("images", {}).items())
     class_names = ", ".join(dataset.get("class_names", []))
     paragraphs = [
         "\n".join(lines),
-        f"**{_escape(sentence)}**" if sentence else "",
+        f"**{escape(sentence)}**" if sentence else "",
         (
             f"Trained on {dataset.get('name')} ({images} images); "
             f"classes: {class_names}, as the data set calls them."
@@ -130,6 +129,11 @@ def _estimate(estimate: dict[str, Any] | None) -> str:
     return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
-def _escape(sentence: str) -> str:
-    # Escapes the characters that Markdown would interpret.
+def _percent(estimate: Estimate) -> str:
+    value, low, high = (100.0 * number for number in estimate.numbers())
+    return f"{value:.1f} % [{low:.1f}, {high:.1f}]"
+
+
+def escape(sentence: str) -> str:
+    """Escapes the characters that Markdown would interpret."""
     return sentence.replace("|", "\\|").replace("_", "\\_").replace("*", "\\*")

@@ -32,6 +32,7 @@ CSS = """
   .stacked > .column > #verdict { order: 2; }
   .stacked > .column > #evidence { order: 3; }
 }
+#examples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); }
 body:not(.dark) button[role=tab][aria-selected=true] { color: #1d4ed8 !important; }
 .card { border: 1px solid #94a3b8; border-left-width: 6px; border-radius: 6px;
   padding: .6rem 1rem; }

@@ -1,7 +1,9 @@
 """Content of the page: predictions, texts, images, batches, example images."""
 
+import dataclasses
 import importlib.util
 import json
+import re
 import zipfile
 
 import numpy as np
@@ -15,7 +17,8 @@ from demo.serving import Result, Served
 from tests.conftest import run_command
 from trainer.data import phantom
 from trainer.errors import UserError
-from trainer.inference.runtime import Model, Prediction, predictive_value
+from trainer.inference.runtime import Model, Prediction
+from trainer.inference.tested import Predictions
 
 FACTS = {
     "class_names": ["non_covid", "covid"],
@@ -85,7 +88,7 @@ def test_error_messages_hold_no_file_name(served, tmp_path):
 
 def test_a_refused_image_gets_no_probability(served):
     prediction = Prediction("refused", "", {"non_covid": 0.1, "covid": 0.9}, "it is no radiograph")
-    result = Result(prediction, np.zeros((5, 5)), None)
+    result = Result(prediction, np.zeros((5, 5), np.uint8), None)
     assert serving.as_json(served, result)["probabilities"] is None
     card = text.verdict_card(served, result)
     assert "it is no radiograph" in card
@@ -111,25 +114,70 @@ def test_the_warning_of_a_synthetic_model_comes_first(served):
     assert "synthetic" in Served(model, METRICS, {}, {}, served.folder).warnings[0]
 
 
-@given(st.floats(0.001, 0.999))
-def test_predictive_values_follow_bayes(prevalence):
-    served = Served(Model(FACTS, None, run_brightness_model), METRICS, {}, {}, None)
+def predictions_on_test(called: list[bool], positive: list[bool]) -> Predictions:
+    """Predictions on a test split, each image its own patient."""
+    names = np.array([str(number) for number in range(len(called))])
+    score = np.where(called, 0.9, 0.1)
+    probabilities = np.stack([1 - score, score], axis=1)
+    labels = np.array(positive, np.int32)
+    return Predictions(names, names, labels, probabilities, ("non_covid", "covid"), "covid")
+
+
+@given(st.floats(0.001, 0.8))
+def test_predictive_values_follow_bayes_and_have_intervals(prevalence):
+    # Of 20 positive and 20 negative images, 18 are called rightly.
+    called = [True] * 18 + [False] * 20 + [True] * 2
+    on_test = predictions_on_test(called, [True] * 20 + [False] * 20)
+    served = Served(Model(FACTS, None, run_brightness_model), METRICS, {}, {}, None, on_test)
     true_positive = 0.9 * prevalence
     false_positive = 0.1 * (1 - prevalence)
     true_negative = 0.9 * (1 - prevalence)
-    # For the NPV the classes change places.
-    ppv = predictive_value(0.9, 0.9, prevalence / (1 - prevalence))
-    assert ppv == pytest.approx(true_positive / (true_positive + false_positive))
-    npv = predictive_value(0.9, 0.9, (1 - prevalence) / prevalence)
-    assert npv == pytest.approx(true_negative / (true_negative + 0.1 * prevalence))
-    assert f"**{ppv:.0%}**" in text.meaning(served, prevalence)
-    assert f"**{npv:.1%}**" in text.meaning(served, prevalence)
+    ppv = 100 * true_positive / (true_positive + false_positive)
+    npv = 100 * true_negative / (true_negative + 0.1 * prevalence)
+    numbers = re.findall(r"\*\*([\d.]+) % \[([\d.]+), ([\d.]+)\]", text.meaning(served, prevalence))
+    for expected, row in zip((ppv, npv), numbers, strict=True):
+        value, low, high = map(float, row)
+        assert value == pytest.approx(expected, abs=0.051)
+        assert low <= value <= high
+        assert low < high or low == 100.0  # One decimal is shown.
 
 
 def test_a_model_of_one_answer_has_no_predictive_values(served):
-    test = {"sensitivity": {"value": 1.0}, "specificity": {"value": 0.0}}
-    constant = Served(served.model, {"test": test}, {}, {}, served.folder)
+    constant = dataclasses.replace(
+        served, tested=predictions_on_test([True] * 4, [True, True, False, False])
+    )
     assert "undefined" in text.meaning(constant, 0.2)
+    assert "not known" in text.meaning(served, 0.2)  # Without predictions on test.
+
+
+def test_a_probability_is_called_calibrated_only_after_a_fit(served, image_path):
+    for calibration, calibrated in (
+        (None, False),
+        ({"kept": False}, False),
+        ({"kept": True}, True),
+    ):
+        facts = FACTS | {"calibration": calibration, "unsure": None}
+        one = dataclasses.replace(served, model=Model(facts, None, run_brightness_model))
+        card = text.verdict_card(one, serving.predict(one, image_path))
+        assert ("calibrated probability" in card) == calibrated
+        assert ("not calibrated" in card) != calibrated
+
+
+def test_the_title_is_the_question_that_the_model_answers(served):
+    assert served.title == "non_covid or covid?"
+
+
+def test_a_radiograph_keeps_its_aspect_ratio(served, tmp_path):
+    path = tmp_path / "wide.png"
+    Image.fromarray(np.arange(600 * 300, dtype=np.uint32).reshape(300, 600).astype(np.uint8)).save(
+        path
+    )
+    result = serving.predict(served, path)
+    assert result.film.shape == result.evidence.shape == (300, 600)
+    # A large one is shown smaller; its map has the same size.
+    Image.fromarray(np.zeros((1500, 3000), np.uint8)).save(path)
+    result = serving.predict(served, path)
+    assert result.film.shape == result.evidence.shape == (500, 1000)
 
 
 def test_window_and_level_stretch_grey_levels():

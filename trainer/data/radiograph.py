@@ -135,6 +135,26 @@ def standardize(radiograph: Radiograph | np.ndarray, side: int = STANDARD_SIDE) 
     Returns:
       [side, side] uint8, a new array.
     """
+    pixels = _to_8_bits(radiograph)
+    return np.array(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def shrink(radiograph: Radiograph | np.ndarray, longest: int) -> np.ndarray:
+    """Scales a radiograph down in its own aspect ratio, for people to look at.
+
+    Args:
+      radiograph: as for `standardize`, whose grey levels it has.
+      longest: maximum of height and width, in pixels.
+
+    Returns:
+      [height, width] uint8.
+    """
+    image = Image.fromarray(_to_8_bits(radiograph))
+    image.thumbnail((longest, longest), Image.Resampling.BILINEAR)
+    return np.array(image)
+
+
+def _to_8_bits(radiograph: Radiograph | np.ndarray) -> np.ndarray:
     pixels = radiograph if isinstance(radiograph, np.ndarray) else radiograph.pixels
     if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.uint16):
         raise ValueError(
@@ -145,7 +165,7 @@ def standardize(radiograph: Radiograph | np.ndarray, side: int = STANDARD_SIDE) 
         # Linear: 0 becomes 0, white and above 255.
         table = (np.arange(65536) * 255 + white // 2) // white
         pixels = np.minimum(table, 255).astype(np.uint8)[pixels]
-    return np.array(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))
+    return pixels
 
 
 def encode(pixels: np.ndarray) -> bytes:

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from trainer.analysis.refusal import Refusal
-from trainer.analysis.thresholds import predictive_value as predictive_value  # for the demo
 from trainer.data import radiograph
 from trainer.errors import UserError
 from trainer.inference import formats
