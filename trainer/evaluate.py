@@ -1,7 +1,7 @@
 """Evaluates a finished run on its own data or another hospital's.
 
 python -m trainer.evaluate --workdir=runs/mine
-python -m trainer.evaluate --workdir=runs/mine --manual_dir=OTHER_FOLDER
+python -m trainer.evaluate --workdir=runs/mine --manual_dir=OTHER_FOLDER[,ANOTHER]
 python -m trainer.evaluate --workdir=runs/mine --compare=runs/other
 """
 
@@ -13,11 +13,11 @@ _WORKDIR = cli.define_workdir()
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "validation"], "Split of the run's own data to evaluate on."
 )
-_MANUAL_DIR = flags.DEFINE_string(
+_MANUAL_DIR = flags.DEFINE_list(
     "manual_dir",
-    None,
-    "Evaluate on this folder instead (external validation): the classes' folders side by side, "
-    "at any depth. Copies of training images are left out.",
+    [],
+    "Evaluate on these folders instead (external validation), one after the other: the classes' "
+    "folders side by side, at any depth. Copies of training images are left out.",
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of the run's prepared data set, if it has moved."
@@ -32,11 +32,15 @@ def main() -> None:
     tf_startup.start_tensorflow()  # after the flags: --help needs no TensorFlow
     from trainer.evaluation import evaluate
 
-    print(
-        evaluate.evaluate(
-            _WORKDIR.value, _SPLIT.value, _MANUAL_DIR.value, _DATA_DIR.value, _COMPARE.value
+    # Without a folder, the run's own data.
+    folders: list[str | None] = [*_MANUAL_DIR.value] or [None]
+    for manual_dir in folders:
+        print(
+            evaluate.evaluate(
+                _WORKDIR.value, _SPLIT.value, manual_dir, _DATA_DIR.value, _COMPARE.value
+            ),
+            flush=True,
         )
-    )
 
 
 if __name__ == "__main__":

@@ -139,6 +139,10 @@ def test_another_hospitals_images_are_scored_and_not_counted(
     evaluation = read_json(run_path / "evaluation/external_hospital/evaluation.json")
     assert evaluation["n"] == 24
     assert "External images: 24" in message
+    # The report has a row for each site.
+    page = (run_path / "report.html").read_text()
+    assert "<td>its own test split</td>" in page
+    assert "<td>hospital</td>" in page
     assert "scored" not in message.split("External")[0]
 
 

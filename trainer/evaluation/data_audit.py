@@ -17,7 +17,7 @@ from trainer.analysis import controls, diagrams, figures
 from trainer.analysis.controls import Control
 from trainer.analysis.duplicates import NearDuplicates
 from trainer.data.records import Records
-from trainer.evaluation import inventory
+from trainer.evaluation import inventory, sites
 from trainer.evaluation.description import plain
 from trainer.workdir import write_json
 
@@ -70,7 +70,8 @@ class Audit:
     Attributes:
       dataset: the audited set.
       controls: the controls, with their predictions on test.
-      facts: the content of audit.json: inventory, near_duplicates, controls, shortcuts, lines.
+      facts: the content of audit.json: inventory, sites, near_duplicates, controls, shortcuts,
+        lines.
     """
 
     dataset: AuditedSet
@@ -94,10 +95,13 @@ def audit_dataset(dataset: AuditedSet, seed: int = 0) -> Audit:
     near_duplicates = describe_near_duplicates(dataset)
     lines = ["SYNTHETIC DATA: drawn, not radiographs of people."] if dataset.synthetic else []
     lines += inventory.lines(counts)
+    by_site = sites.count_by_class(splits, dataset.class_names)
+    lines += sites.lines(by_site)
     lines += near_duplicates["lines"]
     lines += _control_lines(trained, shortcuts)
     facts = {
         "inventory": counts,
+        "sites": by_site,
         "near_duplicates": near_duplicates,
         "controls": [
             {

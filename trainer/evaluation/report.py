@@ -12,6 +12,7 @@ from typing import Any
 
 import jinja2
 
+from trainer.evaluation import sites
 from trainer.evaluation.result import read_spread
 from trainer.workdir import Workdir, read_json
 
@@ -97,6 +98,8 @@ def _content(workdir: Workdir) -> dict[str, Any]:
         "scores": _with_titles(evaluation.get("scores") or test or {}),
         "subgroups": evaluation.get("subgroups", {}),
         "data_lines": audit.get("lines", []),
+        "sites": audit.get("sites"),
+        "site_scores": sites.scores(workdir),
         "spread": _spread(workdir.path / "summary.json"),
         "training_lines": _training_lines(metrics, config),
         # Without paths, so that the report can be passed on.

@@ -1,0 +1,94 @@
+"""Sites: the hospital or source of each image, and the score at each.
+
+    table = count_by_class(splits, class_names)    # None where the set names no sites
+    texts = lines(table)
+
+Where each class has a site of its own, a network can learn the site instead of the disease
+(Maguolo & Nanni 2021, doi:10.1016/j.inffus.2021.04.008).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from trainer.data.records import Records
+from trainer.workdir import Workdir, read_json
+
+# Columns of groups.csv that name a site, in the order of preference.
+COLUMNS = ("site", "hospital", "institution", "source", "centre", "center")
+_REMEDIES = (
+    "add images of the other classes from the same sites",
+    "score the model on other hospitals: python -m trainer.evaluate --workdir=RUN --manual_dir=A,B",
+)
+
+
+def count_by_class(
+    splits: dict[str, Records], class_names: tuple[str, ...]
+) -> dict[str, Any] | None:
+    """Counts the images of each site and class, over all splits.
+
+    Args:
+      splits: split name → records.
+      class_names: in label order.
+
+    Returns:
+      column: the column that names the sites; rows: site, classes (name → images), largest first;
+      confounded: whether no site has images of two classes. None without such a column.
+    """
+    names = set.intersection(*(set(records.columns) for records in splits.values()))
+    column = next((name for name in COLUMNS if name in names), None)
+    if column is None:
+        return None
+    sites = np.concatenate([records.columns[column] for records in splits.values()])
+    labels = np.concatenate([records.labels for records in splits.values()])
+    rows: list[dict[str, Any]] = []
+    for site in np.unique(sites):
+        counts = np.bincount(labels[sites == site], minlength=len(class_names))
+        rows.append(
+            {"site": str(site), "classes": dict(zip(class_names, counts.tolist(), strict=True))}
+        )
+    rows.sort(key=lambda row: -sum(row["classes"].values()))
+    confounded = all(np.count_nonzero(list(row["classes"].values())) < 2 for row in rows)
+    return {"column": column, "rows": rows, "confounded": confounded}
+
+
+def lines(table: dict[str, Any] | None) -> list[str]:
+    """Formats the counts for the screen and the report; if confounded, with remedies in order."""
+    if table is None:
+        return []
+    texts = []
+    for row in table["rows"]:
+        counts = ", ".join(f"{count} {name}" for name, count in row["classes"].items())
+        texts.append(f"{table['column']} {row['site'] or '(not named)'}: {counts}")
+    if table["confounded"]:
+        remedies = "; ".join(f"({number}) {text}" for number, text in enumerate(_REMEDIES, start=1))
+        texts.append(
+            f"CONFOUNDED: no {table['column']} has images of two classes, so a network can tell "
+            f"the classes apart by the {table['column']} alone. Remedies: {remedies}."
+        )
+    return texts
+
+
+def scores(workdir: Workdir) -> list[dict[str, Any]]:
+    """Collects the scores of a run at each site it was evaluated on, its own test first.
+
+    Returns:
+      site, n, groups, accuracy, roc_auc of each evaluation in WORKDIR/evaluation but validation.
+    """
+    rows = []
+    for path in sorted((workdir.path / "evaluation").glob("*/evaluation.json")):
+        name = path.parent.name
+        measured = read_json(path).get("scores", {})
+        if name == "validation" or "accuracy" not in measured:
+            continue
+        accuracy = measured["accuracy"]
+        row = {
+            "site": "its own test split" if name == "test" else name.removeprefix("external_"),
+            "own": name == "test",
+            "n": accuracy["n"],
+            "groups": accuracy["groups"],
+            "accuracy": accuracy,
+            "roc_auc": measured.get("roc_auc"),
+        }
+        rows.append(row)
+    return sorted(rows, key=lambda row: not row["own"])
