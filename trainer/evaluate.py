@@ -25,6 +25,13 @@ _DATA_DIR = flags.DEFINE_string(
 _COMPARE = flags.DEFINE_string(
     "compare", None, "Another finished run, to compare with on the same images."
 )
+_CALIBRATE_ON = flags.DEFINE_integer(
+    "calibrate_on",
+    0,
+    "With --manual_dir: fit temperature and threshold to about this many of the folder's images, "
+    "by patient, and report the others before and after.",
+    0,
+)
 
 
 def main() -> None:
@@ -37,7 +44,12 @@ def main() -> None:
     for manual_dir in folders:
         print(
             evaluate.evaluate(
-                _WORKDIR.value, _SPLIT.value, manual_dir, _DATA_DIR.value, _COMPARE.value
+                _WORKDIR.value,
+                _SPLIT.value,
+                manual_dir,
+                _DATA_DIR.value,
+                _COMPARE.value,
+                _CALIBRATE_ON.value,
             ),
             flush=True,
         )

@@ -14,7 +14,7 @@ from trainer.analysis import calibration, predictions
 from trainer.config import TrainConfig
 from trainer.data import phantom
 from trainer.errors import UserError
-from trainer.evaluation import audit, finish
+from trainer.evaluation import audit
 from trainer.evaluation.evaluate import evaluate
 from trainer.experiments import repeats
 from trainer.experiments.run import train_and_evaluate
@@ -261,8 +261,7 @@ def test_folds_hold_out_every_image_once_and_give_the_last_model_its_thresholds(
     for fold, member in enumerate(members):
         temperature = read_json(folder / f"members/fold_{fold}/metrics.json")["temperature"]
         uncalibrated.append(calibration.rescale(member, 1.0 / temperature))
-    fitted = finish.fit_temperature(predictions.concatenate(uncalibrated))
-    assert fitted is not None
+    fitted = calibration.fit(predictions.concatenate(uncalibrated))
     assert facts["temperature"] == pytest.approx(fitted.value)
     summary = read_json(folder / "summary.json")
     assert summary["kind"] == "folds"

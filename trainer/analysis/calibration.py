@@ -91,6 +91,13 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     return special.softmax(logits / temperature, axis=1)
 
 
+def fit(predictions: Predictions) -> Temperature:
+    """Fits a temperature to predictions of images the model was not fitted to."""
+    # Logits but for a constant an image, which the softmax ignores.
+    log_probabilities = np.log(np.maximum(predictions.probabilities, _MIN_PROBABILITY))
+    return fit_temperature(predictions.labels, log_probabilities, predictions.groups)
+
+
 def rescale(predictions: Predictions, temperature: float) -> Predictions:
     """Applies a temperature to predictions; its inverse is 1 / temperature."""
     return predictions.with_probabilities(apply_temperature(predictions.probabilities, temperature))

@@ -26,6 +26,7 @@ from trainer.evaluation import (
     ledger,
     maps,
     near_duplicates,
+    recalibrate,
     report,
     saved_model,
 )
@@ -98,6 +99,7 @@ def evaluate(
     manual_dir: str | None = None,
     data_dir: str | None = None,
     compare: str | None = None,
+    calibrate_on: int = 0,
 ) -> str:
     """Scores a finished run, writes WORKDIR/evaluation/NAME/ and the report.
 
@@ -107,6 +109,8 @@ def evaluate(
       manual_dir: another set to score instead (external validation).
       data_dir: folder of the prepared sets, if it moved since training.
       compare: another workdir, to compare with on the same images.
+      calibrate_on: number of external images to fit temperature and threshold to; the others are
+        scored before and after, in recalibrated.json.
 
     Returns:
       The lines for the screen.
@@ -136,6 +140,10 @@ def evaluate(
         if scoring["warning"]:
             lines.append(scoring["warning"])
     folder = _folder(run, evaluation_set)
+    if manual_dir and calibrate_on:
+        recalibrated = recalibrate.recalibrate(scored, calibrate_on, run.config.seed)
+        write_json(folder / "recalibrated.json", recalibrated)
+        lines += recalibrate.lines(recalibrated)
     if other and compare:
         lines += _compare(folder, scored, other, str(Path(compare)), evaluation_set.records)
     report.write(run.workdir)

@@ -1,6 +1,6 @@
 """The end of a training run: calibration, scores, the saved model, the audit and the report.
 
-fitted = fit_temperature(held_out)
+scored = Scored(splits, predictions, held_out, near_duplicates, calibration.fit(held_out))
 result = finish(run, scored, network, facts)
 """
 
@@ -8,7 +8,6 @@ import dataclasses
 from typing import Any
 
 import keras
-import numpy as np
 
 from trainer.analysis import calibration, metrics, predictions, thresholds
 from trainer.analysis.duplicates import NearDuplicates
@@ -21,8 +20,6 @@ from trainer.evaluation.result import Result
 from trainer.evaluation.saved_model import SavedModel
 from trainer.training.input_pipeline import Examples
 from trainer.workdir import write_json
-
-_MIN_PROBABILITY = 1e-12  # Before the logarithm.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,15 +45,6 @@ class Scored:
     def divisor(self) -> float:
         """The divisor of the logits; 1 for none."""
         return self.temperature.value if self.temperature else 1.0
-
-
-def fit_temperature(held_out: Predictions | None) -> calibration.Temperature | None:
-    """Fits a temperature to uncalibrated predictions; None without any."""
-    if held_out is None:
-        return None
-    # Logits but for a constant an image, which the softmax ignores.
-    log_probabilities = np.log(np.maximum(held_out.probabilities, _MIN_PROBABILITY))
-    return calibration.fit_temperature(held_out.labels, log_probabilities, held_out.groups)
 
 
 def finish(run: Run, scored: Scored, network: keras.Model, facts: dict[str, Any]) -> Result:

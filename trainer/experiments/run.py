@@ -7,6 +7,7 @@ The same configuration with the same workdir resumes a stopped run.
 
 import time
 
+from trainer.analysis import calibration
 from trainer.analysis.predictions import Predictions
 from trainer.config import TrainConfig
 from trainer.data.run import open_run
@@ -55,7 +56,7 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
         # Of images that no weight was fitted to.
         held_out = out_of_fold or trained.predictions.get("validation")
         trained.facts["seconds"]["total"] = round(time.monotonic() - started, 1)
-        fitted = finish.fit_temperature(held_out)
+        fitted = calibration.fit(held_out) if held_out else None
         scored = Scored(trained.splits, trained.predictions, held_out, duplicates, fitted)
         network = export_network.build_export(trained.model, run.data.side, scored.divisor)
         finish.finish(run, scored, network, trained.facts)
