@@ -39,20 +39,16 @@ def main() -> None:
     tf_startup.start_tensorflow()  # after the flags: --help needs no TensorFlow
     from trainer.evaluation import evaluate
 
-    # Without a folder, the run's own data.
-    folders: list[str | None] = [*_MANUAL_DIR.value] or [None]
-    for manual_dir in folders:
-        print(
-            evaluate.evaluate(
-                _WORKDIR.value,
-                _SPLIT.value,
-                manual_dir,
-                _DATA_DIR.value,
-                _COMPARE.value,
-                _CALIBRATE_ON.value,
-            ),
-            flush=True,
+    print(
+        evaluate.evaluate(
+            _WORKDIR.value,
+            _SPLIT.value,
+            _MANUAL_DIR.value,
+            _DATA_DIR.value,
+            _COMPARE.value,
+            _CALIBRATE_ON.value,
         )
+    )
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ def test_another_hospitals_images_are_scored_and_not_counted(
             rng = np.random.default_rng(level * 100 + number)
             pixels = rng.integers(0, 256, (60, 60)).astype(np.uint8)
             Image.fromarray(pixels).save(folder / label / f"{number}.png")
-    message = evaluate(str(run_path), manual_dir=str(folder))
+    message = evaluate(str(run_path), manual_dirs=[str(folder)])
     evaluation = read_json(run_path / "evaluation/external_hospital/evaluation.json")
     assert evaluation["n"] == 24
     assert "External images: 24" in message
@@ -155,7 +155,7 @@ def test_a_single_image_has_no_auc_and_gives_no_traceback(
     # The other class stays empty.
     image = next((tiny_folder / "Test" / "covid").iterdir())
     shutil.copy(image, folder / "covid" / "x.png")
-    message = evaluate(str(run_path), manual_dir=str(folder))
+    message = evaluate(str(run_path), manual_dirs=[str(folder)])
     scores = read_json(run_path / "evaluation/external_one/evaluation.json")["scores"]
     assert scores["roc_auc"]["value"] is None
     assert scores["roc_auc"]["why"]

@@ -6,6 +6,7 @@ python -m trainer.evaluate --workdir=runs/mine --manual_dir=OTHER_FOLDER
 
 import dataclasses
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def evaluate_trained(
 def evaluate(
     path: str,
     split_name: str = "test",
-    manual_dir: str | None = None,
+    manual_dirs: Sequence[str] = (),
     data_dir: str | None = None,
     compare: str | None = None,
     calibrate_on: int = 0,
@@ -106,7 +107,7 @@ def evaluate(
     Args:
       path: the workdir.
       split_name: test or validation, of the run's own data.
-      manual_dir: another set to score instead (external validation).
+      manual_dirs: other sets to score instead (external validation).
       data_dir: folder of the prepared sets, if it moved since training.
       compare: another workdir, to compare with on the same images.
       calibrate_on: number of external images to fit temperature and threshold to; the others are
@@ -122,32 +123,32 @@ def evaluate(
     # Loaded first: a missing model is an error before minutes of scoring.
     other = saved_model.load(Path(compare)) if compare else None
     model = saved_model.load(run.workdir.path)
-    if manual_dir:
-        evaluation_set = EvaluationSet(*external_set.open_external(manual_dir, run.data))
-    else:
-        evaluation_set = _own_split(run, split_name)
     fitted = saved_model.load_refusal(run.workdir.path)
-    scored = score(run, model, evaluation_set, fitted)
-    lines = [*evaluation_set.remarks, *_score_lines(run, scored)]
-    # Only test is counted: the ledger guards the split that results are reported on.
-    if evaluation_set.name == "test":
-        weights_sha256 = run.workdir.metrics().get("weights_sha256", "")
-        scoring = record_scoring(run, evaluation_set.records, scored, weights_sha256)
-        lines.append(
-            f"This test split has been scored {scoring['count']} times by runs that share its "
-            "data_dir."
+    sets: Iterable[EvaluationSet] = ()
+    if manual_dirs:
+        # One at a time: each takes as much memory as a data set.
+        sets = (
+            EvaluationSet(*external_set.open_external(folder, run.data)) for folder in manual_dirs
         )
-        if scoring["warning"]:
-            lines.append(scoring["warning"])
-    folder = _folder(run, evaluation_set)
-    if manual_dir and calibrate_on:
-        recalibrated = recalibrate.recalibrate(scored, calibrate_on, run.config.seed)
-        write_json(folder / "recalibrated.json", recalibrated)
-        lines += recalibrate.lines(recalibrated)
-    if other and compare:
-        lines += _compare(folder, scored, other, str(Path(compare)), evaluation_set.records)
+    else:
+        sets = [_own_split(run, split_name)]
+    lines = []
+    for evaluation_set in sets:
+        scored = score(run, model, evaluation_set, fitted)
+        lines += [*evaluation_set.remarks, *_score_lines(run, scored)]
+        # Only test is counted: the ledger guards the split that results are reported on.
+        if evaluation_set.name == "test":
+            lines += _count_scoring(run, evaluation_set, scored)
+        folder = _folder(run, evaluation_set)
+        if manual_dirs and calibrate_on:
+            recalibrated = recalibrate.recalibrate(scored, calibrate_on, run.config.seed)
+            write_json(folder / "recalibrated.json", recalibrated)
+            lines += recalibrate.lines(recalibrated)
+        if other and compare:
+            lines += _compare(folder, scored, other, str(Path(compare)), evaluation_set.records)
+        lines.append(f"written to {folder}")
     report.write(run.workdir)
-    return "\n".join([*lines, f"written to {folder} and {run.workdir.path / 'report.html'}"])
+    return "\n".join([*lines, f"report: {run.workdir.path / 'report.html'}"])
 
 
 def score(
@@ -206,6 +207,16 @@ def record_scoring(
     warning = ledger.append(run.data.data_dir, fingerprint, line)
     count = ledger.count(run.data.data_dir, fingerprint)
     return {"fingerprint": fingerprint, "count": count, "warning": warning}
+
+
+def _count_scoring(run: Run, test: EvaluationSet, scored: Predictions) -> list[str]:
+    """Records a scoring of test and says how many there have been."""
+    weights_sha256 = run.workdir.metrics().get("weights_sha256", "")
+    scoring = record_scoring(run, test.records, scored, weights_sha256)
+    line = (
+        f"This test split has been scored {scoring['count']} times by runs that share its data_dir."
+    )
+    return [line, scoring["warning"]] if scoring["warning"] else [line]
 
 
 def _own_split(run: Run, name: str) -> EvaluationSet:

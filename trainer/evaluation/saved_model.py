@@ -5,6 +5,7 @@ probabilities, features = model.predict(images)
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,9 @@ class SavedModel:
         Returns:
           Calibrated probabilities [n, classes] float64, and features [n, channels] float32.
         """
-        # Without the map: the graph leaves out what nobody reads.
         outputs = self.network.output
-        model = keras.Model(self.network.input, [outputs["probabilities"], outputs["features"]])
-        forward = tf.function(lambda batch: model(batch, training=False))
-        shapes = [output.shape[1:] for output in model.outputs]
-        probabilities, features = _in_batches(images, forward, "predicting", shapes)
+        shapes = [outputs[name].shape[1:] for name in ("probabilities", "features")]
+        probabilities, features = _in_batches(images, self._without_map, "predicting", shapes)
         return probabilities.astype(np.float64), features
 
     def maps(self, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -65,6 +63,27 @@ class SavedModel:
         Returns:
           [n, side, side] float32, ≥ 0.
         """
+        # The last batch is padded with images; their maps are dropped.
+        padded = np.append(classes, np.zeros(_BATCH_SIZE, np.int64))
+        count = self.network.output["map"].shape[-1]
+        one_hot = iter(np.eye(count, dtype=np.float32)[padded])
+
+        def forward(batch: tf.Tensor) -> list[tf.Tensor]:
+            rows = np.stack([next(one_hot) for _ in range(len(batch))])  # [batch, classes]
+            return self._map_of_class(batch, tf.constant(rows))
+
+        return _in_batches(images, forward, "drawing maps", [images.shape[1:3]])[0]
+
+    # Built once: a new function would be traced anew.
+    @functools.cached_property
+    def _without_map(self) -> Callable[[tf.Tensor], list[tf.Tensor]]:
+        # The graph leaves out what nobody reads.
+        outputs = self.network.output
+        model = keras.Model(self.network.input, [outputs["probabilities"], outputs["features"]])
+        return tf.function(lambda batch: model(batch, training=False))
+
+    @functools.cached_property
+    def _map_of_class(self) -> Callable[[tf.Tensor, tf.Tensor], list[tf.Tensor]]:
         model = keras.Model(self.network.input, self.network.output["map"])
 
         @tf.function
@@ -72,15 +91,7 @@ class SavedModel:
             maps = model(batch, training=False)  # [batch, side, side, classes]
             return [tf.einsum("bhwc,bc->bhw", maps, one_hot)]  # [batch, side, side]
 
-        # The last batch is padded with images; their maps are dropped.
-        padded = np.append(classes, np.zeros(_BATCH_SIZE, np.int64))
-        one_hot = iter(np.eye(model.output_shape[-1], dtype=np.float32)[padded])
-
-        def forward(batch: tf.Tensor) -> list[tf.Tensor]:
-            rows = np.stack([next(one_hot) for _ in range(len(batch))])  # [batch, classes]
-            return map_of_class(batch, tf.constant(rows))
-
-        return _in_batches(images, forward, "drawing maps", [images.shape[1:3]])[0]
+        return map_of_class
 
     def with_shuffled_weights(self, seed: int) -> "SavedModel":
         """Shuffles the values of each weight tensor (Adebayo 2018)."""
