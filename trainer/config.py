@@ -8,10 +8,10 @@
 import dataclasses
 import difflib
 import functools
-import re
 from pathlib import Path
 from typing import Any
 
+from trainer import config_rules
 from trainer.errors import UserError
 
 _DATASETS = Path(__file__).resolve().parents[1] / "datasets"
@@ -162,6 +162,27 @@ class TrainConfig:
     contrast: float = _augmentation(
         0.0, "Largest change of contrast, as a fraction.", low=0.0, high=0.9
     )
+    tone: float = _augmentation(
+        0.0, "Largest bend of a random monotone tone curve; at 1 strong.", low=0.0, high=3.0
+    )
+    gamma: float = _augmentation(
+        0.0, "Largest logarithm of the exponent of a power law.", low=0.0, high=2.0
+    )
+    blur: float = _augmentation(
+        0.0, "Largest deviation of a Gaussian blur, in pixels; half stay sharp.", low=0.0, high=2.0
+    )
+    sharpen: float = _augmentation(
+        0.0, "Largest amount of unsharp masking; half stay as they are.", low=0.0, high=3.0
+    )
+    noise: float = _augmentation(
+        0.0, "Largest deviation of noise, in grey levels; half stay clean.", low=0.0, high=64.0
+    )
+    coarsen: float = _augmentation(
+        0.0, "Largest loss of resolution, as a fraction; half stay fine.", low=0.0, high=0.9
+    )
+    jpeg: float = _augmentation(
+        0.0, "Largest coarseness of JPEG compression; at 1 quality 50.", low=0.0, high=5.0
+    )
 
     # Repetition: the seed; with several runs, each is in a folder below members/
     seed: int = _repetition(
@@ -217,11 +238,7 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check_range(field, getattr(self, field.name))
-        for message, wrong in (_machine_errors(self) | _repetition_errors(self)).items():
-            if wrong:
-                raise UserError(message)
+        config_rules.check(self)
 
 
 def from_dict(values: dict[str, Any]) -> TrainConfig:
@@ -248,73 +265,3 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
         if before != after and field.metadata.get("part_of_result", True):
             lines.append(f"{field.name}: {before} → {after}")
     return lines
-
-
-def describe_range(field: dataclasses.Field) -> str:
-    """Describes the range of a setting: '1 or more', '0 to 0.5'; empty without one."""
-    rules = field.metadata  # the keyword arguments of `_setting`
-    # .10g: 0 for 0.0, and 2147483647 in full.
-    if "above" in rules:
-        return f"more than {rules['above']:.10g}"
-    if "high" in rules:
-        return f"{rules['low']:.10g} to {rules['high']:.10g}"
-    return f"{rules['low']:.10g} or more" if "low" in rules else ""
-
-
-def _check_range(field: dataclasses.Field, value: Any) -> None:
-    rules = field.metadata
-    if value is None:  # left open
-        return
-    if value not in rules.get("choices", (value,)):
-        choices = ", ".join(map(str, rules["choices"]))
-        raise UserError(f"--{field.name}={value}: choose one of {choices}.")
-    # NaN fails each comparison, so it is out of every range.
-    in_range = (
-        ("low" not in rules or value >= rules["low"])
-        and ("above" not in rules or value > rules["above"])
-        and ("high" not in rules or value <= rules["high"])
-    )
-    if not in_range:
-        raise UserError(f"--{field.name}={value}: give {describe_range(field)}.")
-
-
-def _machine_errors(config: TrainConfig) -> dict[str, bool]:
-    # Message → whether the combination of settings is wrong; the first wrong one is reported.
-    several_workers = config.strategy == "multi_worker"
-    all_folds = config.folds > 0 and config.fold is None
-    service = config.data_service or ""
-    # Only the form is checked: the dispatcher may not have started yet.
-    is_address = re.fullmatch(r"grpc://[^/:\s]+:\d+", service) is not None
-    return {
-        "--strategy=parameter_server applies updates in the order in which workers answer, so "
-        "no run could be repeated or resumed exactly; use --strategy=multi_worker.": (
-            config.strategy == "parameter_server"
-        ),
-        "--strategy=multi_worker needs --workdir, on storage that all workers share.": (
-            several_workers and config.workdir is None
-        ),
-        "--strategy=multi_worker trains one run: give each a --seed or --fold.": (
-            several_workers and (config.seeds > 1 or all_folds or config.ensemble)
-        ),
-        f"--data_service={service}: give grpc://HOST:PORT.": service != "" and not is_address,
-        f"--data_service reads records on other machines; leave --cache={config.cache} out.": (
-            service != "" and config.cache not in ("auto", "none")
-        ),
-    }
-
-
-def _repetition_errors(config: TrainConfig) -> dict[str, bool]:
-    repeated = config.folds > 0 or config.seeds > 1
-    return {
-        "--extend resumes one run: give its --workdir, no --folds and no --seeds.": (
-            config.extend and (config.workdir is None or repeated)
-        ),
-        "--folds=1: give 2 or more, or 0 for none.": config.folds == 1,
-        "--folds and --seeds: give one of them.": config.folds > 0 and config.seeds > 1,
-        "--patience stops by the validation loss, but with --folds the held-out part is only "
-        "scored; leave --patience out.": config.folds > 0 and config.patience > 0,
-        f"--fold={config.fold}: give --folds too, and a fold below it.": (
-            config.fold is not None and config.fold >= config.folds
-        ),
-        "--ensemble needs members: give --folds or --seeds too.": config.ensemble and not repeated,
-    }

@@ -11,7 +11,8 @@ from typing import Any
 
 from absl import flags
 
-from trainer.config import TrainConfig, describe_range
+from trainer.config import TrainConfig
+from trainer.config_rules import describe_range
 
 flags.disclaim_key_flags()  # The flags belong to the command that calls `define_flags`.
 
