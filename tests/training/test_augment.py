@@ -229,7 +229,7 @@ def test_tone_curves_rise_from_black_to_white(seed, strength):
 def test_half_of_the_images_stay_as_they_are(name):
     config = only(**{name: getattr(ALL, name)})
     draws = augment.draw(SEED, 200, config)
-    images = tf.repeat(smooth_images(24)[:1], 200, axis=0)
+    images = tf.repeat(tf.cast(make_images(1), tf.float32), 200, axis=0)
     changed = augment_intensity.change_intensity(images, draws, config)
     same = np.abs(changed - images).max(axis=(1, 2, 3)) < 1e-2  # [200]
     np.testing.assert_array_equal(same[draws[name][:, 0] <= 0], True)
