@@ -87,7 +87,7 @@ def read(
     masks: bool = True,
     only: Collection[str] | None = None,
 ) -> Records:
-    """Reads a split of a prepared set, or a part of it, sorted by filename.
+    """Reads a split of a prepared set, sorted by filename.
 
     A very large number of images is sampled; the filenames decide the sample.
 

@@ -70,7 +70,7 @@ def lines(table: dict[str, Any] | None) -> list[str]:
 
 
 def scores(workdir: Workdir) -> list[dict[str, Any]]:
-    """Collects the scores of a run at each site it was evaluated on, its own test first.
+    """Collects the scores of a run at each site, its own test first.
 
     Returns:
       site, n, groups, accuracy, roc_auc of each evaluation in WORKDIR/evaluation but validation.

@@ -46,7 +46,7 @@ def _augmentation(count: int = 1) -> Callable[[Callable], Callable]:
 
 @_augmentation(_TONE_POINTS)
 def tone(images: tf.Tensor, draws: tf.Tensor, strength: float) -> tf.Tensor:
-    """Bends grey levels along a random rising curve from 0 to 255 of straight pieces."""
+    """Bends grey levels along a random rising curve of straight pieces."""
     rises = tf.nn.softmax(strength * draws, axis=1)  # [batch, pieces], how far each piece rises
     position = images * (_TONE_POINTS / 255.0)  # In pieces.
     pieces = [
