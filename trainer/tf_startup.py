@@ -1,6 +1,7 @@
-"""Starts TensorFlow without the lines that it prints on machines without a GPU."""
+"""Starts TensorFlow without its start-up messages, and with an allocator that keeps its memory."""
 
 import contextlib
+import ctypes
 import logging as python_logging
 import os
 import sys
@@ -9,13 +10,20 @@ from collections.abc import Iterator
 
 from absl import logging
 
+# Parameters of glibc's allocator: https://man7.org/linux/man-pages/man3/mallopt.3.html
+_TRIM_THRESHOLD = -1
+_TOP_PAD = -2
+_MMAP_MAX = -4
+
 
 def start_tensorflow() -> None:
     """Imports TensorFlow and lists its devices, without its start-up messages.
 
+    Memory that the process frees is kept for its next allocation (see `_keep_freed_memory`).
     They are printed all the same if that fails or if the machine has a GPU.
     TF_CPP_MIN_LOG_LEVEL does not apply to the lines written before TensorFlow's log is initialised.
     """
+    _keep_freed_memory()
     verbosity_given = any("--verbosity" in argument for argument in sys.argv)
     if logging.get_verbosity() >= logging.INFO and not verbosity_given:
         logging.set_verbosity(logging.ERROR)
@@ -26,6 +34,21 @@ def start_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+
+
+def _keep_freed_memory() -> None:
+    """Makes glibc's allocator keep freed memory; does nothing on other systems.
+
+    A training step allocates and frees tensors of many megabytes. By default each comes from the
+    system and goes back to it, and the kernel clears its pages: a quarter of a run's processor
+    time. No result changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
+        return
+    mallopt(_MMAP_MAX, 0)
+    mallopt(_TRIM_THRESHOLD, 2**31 - 1)  # bytes, the largest that it takes
+    mallopt(_TOP_PAD, 2**26)  # bytes
 
 
 @contextlib.contextmanager
