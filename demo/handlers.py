@@ -22,16 +22,20 @@ from demo import auth, serving, text
 from trainer.errors import UserError
 from trainer.inference import batch
 
+# What the images show.
+WHOLE, OUTLINED, CUT = PARTS = ("Whole radiograph", "Lungs outlined", "Cut at the lungs")
+
 NO_VERDICT = "<p>The answer appears here.</p>"
 
 
 def slider_images(
-    result: serving.Result | None, opacity: float, width: float, level: float
+    result: serving.Result | None, part: str, opacity: float, width: float, level: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Draws the radiograph without and with its evidence, each [height, width, 3] uint8.
 
     Args:
       result: of the last upload; None before it.
+      part: of `PARTS`; where no lungs were found, the whole radiograph.
       opacity: of the map, in 0..1.
       width: of the window, in grey levels.
       level: of the window, in grey levels.
@@ -39,10 +43,13 @@ def slider_images(
     if result is None:
         return None
     grey = serving.apply_window(result.film, width, level)  # [height, width]
-    plain = np.repeat(grey[..., None], 3, axis=2)  # [height, width, 3]
-    if result.evidence is None:
-        return plain, plain
-    return plain, serving.overlay(grey, result.evidence, opacity)
+    plain = evidence = np.repeat(grey[..., None], 3, axis=2)  # [height, width, 3]
+    if result.evidence is not None:
+        evidence = serving.overlay(grey, result.evidence, opacity)
+    if result.lungs is not None and part != WHOLE:
+        change = serving.outline if part == OUTLINED else serving.cut
+        plain, evidence = (change(picture, result.lungs) for picture in (plain, evidence))
+    return plain, evidence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +67,13 @@ class Handlers:
     flag_dir: Path | None = None
 
     def show(
-        self, path: str | None, opacity: float, width: float, level: float, request: gr.Request
+        self,
+        path: str | None,
+        part: str,
+        opacity: float,
+        width: float,
+        level: float,
+        request: gr.Request,
     ) -> tuple[serving.Result | None, str, tuple[np.ndarray, np.ndarray] | None]:
         """Predicts for one upload: result, verdict card and images."""
         if path is None:
@@ -73,7 +86,7 @@ class Handlers:
         return (
             result,
             text.verdict_card(self.served, result),
-            slider_images(result, opacity, width, level),
+            slider_images(result, part, opacity, width, level),
         )
 
     def show_all(

@@ -15,13 +15,15 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from trainer.data import radiograph
+from trainer.data import lungs, radiograph
 from trainer.errors import UserError
 from trainer.inference import batch, formats, runtime
 from trainer.inference.tested import Predictions, read_predictions
 
 MAX_FILES = 200
 _LONGEST = 1000  # Of the radiograph as shown, in pixels.
+_OUTLINE = (86, 180, 233)  # Sky blue: seen by colour-blind eyes, and in no radiograph.
+_MARGIN = 0.03  # Around the lungs, as a share of the longer side.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +79,13 @@ class Result:
       prediction: of the model.
       film: [height, width] uint8, the radiograph in its own aspect ratio.
       evidence: [height, width] float32, 0 or more; None for a refused image.
+      lungs: [height, width] bool, both lungs; None where they were not found.
     """
 
     prediction: runtime.Prediction
     film: np.ndarray
     evidence: np.ndarray | None
+    lungs: np.ndarray | None = None
 
 
 def open_run(folder: Path) -> Served:
@@ -127,15 +131,73 @@ def predict(served: Served, path: Path) -> Result:
     """
     # A file name may hold a patient's name; messages and logs must not.
     image = radiograph.read(path, name="the file")
-    square = radiograph.standardize(image, served.model.side)  # [side, side]
-    prediction, evidence = served.model.explain(square)
+    prediction, square, evidence = served.model.explain_radiograph(image)
     film = radiograph.shrink(image, _LONGEST)
+    lungs_mask = _find_lungs(film)
     if prediction.verdict == "refused" or evidence is None:
-        return Result(prediction, film, None)
-    # The model's square is stretched: the map goes back to the film's aspect ratio.
+        return Result(prediction, film, None, lungs_mask)
+    return Result(prediction, film, _onto_film(evidence, film, square.box), lungs_mask)
+
+
+def outline(picture: np.ndarray, lungs_mask: np.ndarray) -> np.ndarray:
+    """Draws the outline of the lungs.
+
+    Args:
+      picture: [height, width, 3] uint8.
+      lungs_mask: [height, width] bool.
+
+    Returns:
+      [height, width, 3] uint8.
+    """
+    import cv2  # Imported lazily, as in trainer.data.
+
+    contours, _ = cv2.findContours(
+        lungs_mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
+    return cv2.drawContours(picture.copy(), contours, -1, _OUTLINE, 2)
+
+
+def cut(picture: np.ndarray, lungs_mask: np.ndarray) -> np.ndarray:
+    """Cuts a picture at the box around the lungs, with a margin.
+
+    Args:
+      picture: [height, width, 3] uint8.
+      lungs_mask: [height, width] bool.
+    """
+    rows, columns = (np.flatnonzero(lungs_mask.any(axis=axis)) for axis in (1, 0))
+    margin = round(_MARGIN * max(lungs_mask.shape))
+    top, left = (max(indices[0] - margin, 0) for indices in (rows, columns))
+    return picture[top : rows[-1] + margin + 1, left : columns[-1] + margin + 1]
+
+
+def _find_lungs(film: np.ndarray) -> np.ndarray | None:
+    # [height, width] uint8 → [height, width] bool.
+    fields = lungs.find(radiograph.standardize(film)[None, ..., None])
+    if not fields.certain[0]:
+        return None
     size = (film.shape[1], film.shape[0])
-    stretched = Image.fromarray(evidence).resize(size, Image.Resampling.BILINEAR)
-    return Result(prediction, film, np.array(stretched))
+    return np.array(Image.fromarray(fields.masks[0]).resize(size, Image.Resampling.NEAREST))
+
+
+def _onto_film(
+    evidence: np.ndarray, film: np.ndarray, box: tuple[float, float, float, float]
+) -> np.ndarray:
+    """Puts the map of a square where the square was, in the film's own aspect ratio.
+
+    Args:
+      evidence: [side, side] float32.
+      film: [height, width].
+      box: of the square, as shares of the film.
+
+    Returns:
+      [height, width] float32, 0 outside the box.
+    """
+    height, width = film.shape
+    x0, y0, x1, y1 = np.rint(np.array(box) * (width, height, width, height)).astype(int)
+    stretched = Image.fromarray(evidence).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR)
+    placed = np.zeros(film.shape, np.float32)
+    placed[y0:y1, x0:x1] = np.asarray(stretched)
+    return placed
 
 
 def as_json(served: Served, result: Result) -> dict[str, Any]:

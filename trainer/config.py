@@ -88,6 +88,18 @@ class TrainConfig:
         "batches. Their order is not fixed, so exact resume is refused.",
     )
 
+    view: str = _data(
+        "whole",
+        "Square that the network sees. whole: the radiograph; lungs: cut at the lungs, which "
+        "trainer/data/lungs.py finds.",
+        choices=("whole", "lungs"),
+    )
+    on_no_lungs: str = _data(
+        "whole",
+        "Training images on which no lungs are found, with --view=lungs: seen whole, or dropped.",
+        choices=("whole", "drop"),
+    )
+
     # Model: None stands for the value of the model's recipe (training.models)
     model: str = _model(
         "cnn", "cnn: the reference, made fast; seed_cnn: the reference; compact: a small ResNet."

@@ -6,6 +6,7 @@ tfds build datasets/covid_xray --manual_dir=FOLDER --beam_pipeline_options=runne
 
 import collections
 import functools
+import string
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from etils import epath
 
 from trainer import compat
 from trainer.config import TrainConfig
-from trainer.data import archive, image_folder, kaggle, shards
+from trainer.data import archive, image_folder, kaggle, shards, views
 from trainer.errors import UserError
 
 KAGGLE_HANDLE = "akhilkasare/covid19-chest-xray-detection"
@@ -43,8 +44,8 @@ compat.require_prepare_hook(tfds.core.ShardBasedBuilder)
 class Builder(tfds.core.ShardBasedBuilder):
     """Chest radiographs of two classes, as grey squares or as the original files.
 
-    Configurations: gray500, gray256, gray128 and gray64 by the side of the squares in pixels, and
-    original.
+    Configurations by the side of the squares in pixels: gray500 to gray64 of whole radiographs,
+    lungs500 to lungs64 cut at the lungs; and original.
     """
 
     # Explicit: TFDS cannot derive it from a module that was loaded by its path.
@@ -61,6 +62,12 @@ class Builder(tfds.core.ShardBasedBuilder):
             )
             for side in SIDES
         ),
+        *(
+            tfds.core.BuilderConfig(
+                name=f"lungs{side}", description=f"The lungs alone, stretched to {side}x{side}."
+            )
+            for side in SIDES
+        ),
         tfds.core.BuilderConfig(
             name="original", description="The file's bytes untouched; a DICOM as PNG, without tags."
         ),
@@ -69,18 +76,25 @@ class Builder(tfds.core.ShardBasedBuilder):
     @property
     def _side(self) -> int:
         # Side length of the squares in pixels; 0 for the original files.
-        name = self.builder_config.name
-        return int(name.removeprefix("gray")) if name.startswith("gray") else 0
+        return int(self.builder_config.name.lstrip(string.ascii_lowercase) or 0)
+
+    @property
+    def _view(self) -> str:
+        return views.LUNGS if self.builder_config.name.startswith("lungs") else views.WHOLE
 
     def _info(self) -> tfds.core.DatasetInfo:
-        name = "image" if self._side else "file"
-        picture = shards.grey_square(self._side) if self._side else tfds.features.Text()
+        features: dict = {"file": tfds.features.Text()}
+        if self._side:
+            features = shards.pictures(self._side, self._view)
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict({name: picture, **shards.describe_file(CLASSES)}),
-            supervised_keys=(name, "label"),
+            features=tfds.features.FeaturesDict({**features, **shards.describe_file(CLASSES)}),
+            supervised_keys=(next(iter(features)), "label"),
             homepage=f"https://www.kaggle.com/datasets/{KAGGLE_HANDLE}",
             metadata=tfds.core.MetadataDict(
-                source_fingerprint="", synthetic=False, positive_class=POSITIVE_CLASS
+                source_fingerprint="",
+                synthetic=False,
+                positive_class=POSITIVE_CLASS,
+                view=views.describe(self._view),
             ),
         )
 
@@ -95,7 +109,7 @@ class Builder(tfds.core.ShardBasedBuilder):
             super()._download_and_prepare(dl_manager, self._settings)
             return
         infos = shards.write_by_beam(
-            self, self._find_shards(dl_manager), self._side, self._settings
+            self, self._find_shards(dl_manager), self._side, self._view, self._settings
         )
         self.info.set_splits(tfds.core.splits.SplitDict(infos))
 
@@ -103,7 +117,10 @@ class Builder(tfds.core.ShardBasedBuilder):
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, list[Callable]]:
         return {
-            split: [functools.partial(shards.examples, shard, self._side) for shard in split_shards]
+            split: [
+                functools.partial(shards.examples, shard, self._side, self._view)
+                for shard in split_shards
+            ]
             for split, split_shards in self._find_shards(dl_manager).items()
         }
 
@@ -133,7 +150,8 @@ class Builder(tfds.core.ShardBasedBuilder):
 
 def builder_config(config: TrainConfig) -> str:
     """Returns the name of the builder's configuration for a run."""
-    return f"gray{config.prepared_side}"
+    kind = "lungs" if config.view == views.LUNGS else "gray"
+    return f"{kind}{config.prepared_side}"
 
 
 def find_source(manual_dir: Path | None, download_dir: Path) -> image_folder.ImageFolder:

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from trainer.config import TrainConfig
-from trainer.data import parallel, phantom, radiograph, shards, shortcuts
+from trainer.data import parallel, phantom, radiograph, shards, shortcuts, views
 
 _FIRST_TEST_INDEX = 1_000_000  # Far away: more training images never change the test images.
 
@@ -30,6 +30,7 @@ class PhantomConfig(tfds.core.BuilderConfig):
       seed: the seed of all images.
       side: side length of the images, in pixels, 64 to 1000.
       shortcut: the planted shortcut, of `shortcuts.SHORTCUTS`.
+      view: whole or lungs.
     """
 
     train_examples: int = 256
@@ -37,11 +38,13 @@ class PhantomConfig(tfds.core.BuilderConfig):
     seed: int = 0
     side: int = 500
     shortcut: str = "none"
+    view: str = views.WHOLE
 
 
 def builder_config(config: TrainConfig) -> PhantomConfig:
     """Returns the builder's configuration for a run; a built-in one where it fits."""
-    name = f"gray{config.prepared_side}"
+    kind = "lungs" if config.view == views.LUNGS else "gray"
+    name = f"{kind}{config.prepared_side}"
     numbers = (config.phantom_train, config.phantom_test, config.prepared_side)
     if numbers != (PhantomConfig.train_examples, PhantomConfig.test_examples, PhantomConfig.side):
         name = f"{name}_{config.phantom_train}_{config.phantom_test}"
@@ -53,6 +56,7 @@ def builder_config(config: TrainConfig) -> PhantomConfig:
         test_examples=config.phantom_test,
         side=config.prepared_side,
         shortcut=config.phantom_shortcut,
+        view=config.view or views.WHOLE,
         description="Other numbers or sides of images.",
     )
 
@@ -78,6 +82,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     }
     BUILDER_CONFIGS = [
         PhantomConfig(name="gray500", description="256 to train, 64 to test."),
+        PhantomConfig(name="lungs500", view=views.LUNGS, description="The same, lungs alone."),
         *(
             PhantomConfig(
                 name=f"gray500_{shortcut}",
@@ -90,17 +95,19 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        square = shards.grey_square(self.builder_config.side)
-        pictures = dict.fromkeys(("image", "lung_mask", "lesion_mask"), square)
+        config = self.builder_config
+        masks = dict.fromkeys(("lung_mask", "lesion_mask"), shards.grey_square(config.side))
+        pictures = shards.pictures(config.side, config.view) | masks
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {**pictures, **shards.describe_file(phantom.CLASSES)}
             ),
             supervised_keys=("image", "label"),
             metadata=tfds.core.MetadataDict(
-                source_fingerprint=_fingerprint(self.builder_config),
+                source_fingerprint=_fingerprint(config),
                 synthetic=True,
                 positive_class="opacities",
+                view=views.describe(config.view),
             ),
         )
 
@@ -133,10 +140,13 @@ def _draw_example(config: PhantomConfig, split: str, first: int, number: int) ->
     example = phantom.draw(config.seed, index, label, config.side)
     image = shortcuts.plant(example.image, label, config.shortcut)  # [side, side]
     filename = f"{split}/synthetic_{number:06d}"
+    pictures, square = shards.encode_pictures(image, config.side, config.view)
+    masks = {"lung_mask": example.lung_mask, "lesion_mask": example.lesion_mask}
+    for name, mask in masks.items():
+        part = radiograph.standardize(mask * np.uint8(255), config.side, square.box)
+        pictures[name] = io.BytesIO(radiograph.encode(part))
     return {
-        "image": _png(image),
-        "lung_mask": _png(example.lung_mask * np.uint8(255)),
-        "lesion_mask": _png(example.lesion_mask * np.uint8(255)),
+        **pictures,
         "label": phantom.CLASSES[label],
         "filename": filename,
         "group": filename,  # Each image is a patient of its own.
@@ -145,7 +155,3 @@ def _draw_example(config: PhantomConfig, split: str, first: int, number: int) ->
         "format": "PNG",
         **shortcuts.header_of(label, config.shortcut, config.side),
     }
-
-
-def _png(pixels: np.ndarray) -> io.BytesIO:
-    return io.BytesIO(radiograph.encode(pixels))

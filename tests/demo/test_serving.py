@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from demo import examples, serving, text
+from demo import examples, handlers, serving, text
 from demo.serving import Result, Served
 from tests.conftest import run_command
 from trainer.data import phantom
@@ -178,6 +178,24 @@ def test_a_radiograph_keeps_its_aspect_ratio(served, tmp_path):
     Image.fromarray(np.zeros((1500, 3000), np.uint8)).save(path)
     result = serving.predict(served, path)
     assert result.film.shape == result.evidence.shape == (500, 1000)
+
+
+def test_the_lungs_are_outlined_or_cut_out(served, image_path):
+    result = serving.predict(served, image_path)
+    assert 0.1 < result.lungs.mean() < 0.6
+    whole, outlined, lungs = (
+        handlers.slider_images(result, part, 0.6, 255, 127) for part in handlers.PARTS
+    )
+    changed = (whole[0] != outlined[0]).any(axis=2)
+    assert 0 < changed.mean() < 0.1
+    # Both pictures are cut alike, at the lungs.
+    assert lungs[0].shape == lungs[1].shape
+    assert lungs[0].shape[0] < whole[0].shape[0]
+    # Without lungs every part is the whole radiograph.
+    noise = dataclasses.replace(result, lungs=None)
+    for part in handlers.PARTS:
+        plain, _ = handlers.slider_images(noise, part, 0.6, 255, 127)
+        np.testing.assert_array_equal(plain, whole[0])
 
 
 def test_window_and_level_stretch_grey_levels():

@@ -6,8 +6,8 @@
 A folder datasets/NAME with a module NAME_dataset_builder.py is a data set. The module declares:
 
     Builder         the TFDS builder, with splits train and test. Its features are those of
-                    `trainer.data.shards.describe_file`; its metadata has source_fingerprint,
-                    synthetic and positive_class.
+                    `trainer.data.shards`: pictures and describe_file; its metadata has
+                    source_fingerprint, synthetic, positive_class and view.
     builder_config  function: TrainConfig → the configuration of Builder.
     describe        function: TrainConfig → one sentence; for sets that are drawn.
     find_source     function: (manual_dir or None, download_dir) → ImageFolder; for sets read from
@@ -29,6 +29,7 @@ from types import ModuleType
 from typing import Any
 
 from trainer.config import TrainConfig
+from trainer.data import views
 from trainer.data.image_folder import ImageFolder
 from trainer.errors import UserError
 
@@ -68,6 +69,11 @@ class PreparedDataset:
     def side(self) -> int:
         """Side length of the prepared images, in pixels."""
         return self.builder.info.features["image"].shape[0]
+
+    @property
+    def view(self) -> str:
+        """The view of the prepared images: whole or lungs."""
+        return _view(self.builder)["name"]
 
 
 def open_from_config(config: TrainConfig) -> PreparedDataset:
@@ -194,6 +200,7 @@ def _open(name: str, config: TrainConfig) -> PreparedDataset:
                 "remove it to prepare anew, give another --data_dir, or leave --manual_dir out to "
                 "use what is prepared."
             )
+    _check_segmenter(builder)
     if not hasattr(module, "find_source"):
         description = module.describe(config)
     elif was_prepared:
@@ -201,6 +208,20 @@ def _open(name: str, config: TrainConfig) -> PreparedDataset:
     else:
         description = f"prepared now from {manual_dir or module.ORIGIN} in {builder.data_path}."
     return _describe(builder, data_dir, f"Data: {name}, {description}")
+
+
+def _view(builder: Any) -> dict[str, Any]:
+    # Sets of earlier versions are of whole radiographs and do not say so.
+    return builder.info.metadata.get("view") or views.describe(views.WHOLE)
+
+
+def _check_segmenter(builder: Any) -> None:
+    view = _view(builder)
+    if view != views.describe(view["name"]):
+        raise UserError(
+            f"{builder.data_path} was cut by version {view['segmenter']} of the lung segmenter; "
+            "remove it to prepare it anew."
+        )
 
 
 def _check_manual_dir(name: str, module: ModuleType, manual_dir: str | None) -> Path | None:

@@ -16,13 +16,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from trainer.data import parallel, prepared, radiograph
+from trainer.data import parallel, prepared, radiograph, views
 from trainer.data.image_folder import Entry
 from trainer.errors import UserError
 
 MAX_IMAGES = 8_000  # Maximum images of an audit: 2 GB of squares of 500 pixels.
 HEADER = ("width", "height", "channels", "bit_depth", "byte_size", "format")
-_MASKS = ("lung_mask", "lesion_mask")
+_MASKS = ("lung_mask", "lesion_mask")  # The truth, where it is known.
+_PICTURES = ("image", "whole", *_MASKS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Records:
     """Images in one order, with labels, groups and the properties of their files.
 
     Attributes:
-      images: [n, side, side, 1] uint8, squares of `radiograph.standardize`.
+      images: [n, side, side, 1] uint8, squares of `views.make_square`.
       labels: [n] int32, indices into the set's class names.
       groups: [n] str, the patients; images of one group are never split apart.
       filenames: [n] str, as in the data set.
@@ -39,6 +40,8 @@ class Records:
       columns: name → [n] str: the further columns of groups.csv, empty where a file has none.
       lung_masks: [n, side, side] bool where the truth exists (phantom), else None.
       lesion_masks: [n, side, side] bool where the truth exists (phantom), else None.
+      wholes: [n, 256, 256, 1] uint8, the whole radiographs where the images are of the lungs, else
+        None.
       total: number of images of the split, of which these may be a sample; None for a subset.
     """
 
@@ -50,6 +53,7 @@ class Records:
     columns: dict[str, np.ndarray]
     lung_masks: np.ndarray | None = None
     lesion_masks: np.ndarray | None = None
+    wholes: np.ndarray | None = None
     total: int | None = None
 
     @property
@@ -68,6 +72,11 @@ class Records:
         Args:
           indices: [m] int or [n] bool.
         """
+        taken = {
+            name: None if values is None else values[indices]
+            for name in ("lung_masks", "lesion_masks", "wholes")
+            for values in [getattr(self, name)]
+        }
         return Records(
             images=self.images[indices],
             labels=self.labels[indices],
@@ -75,8 +84,16 @@ class Records:
             filenames=self.filenames[indices],
             header={name: values[indices] for name, values in self.header.items()},
             columns={name: values[indices] for name, values in self.columns.items()},
-            lung_masks=None if self.lung_masks is None else self.lung_masks[indices],
-            lesion_masks=None if self.lesion_masks is None else self.lesion_masks[indices],
+            **taken,
+        )
+
+    def whole_radiographs(self) -> "Records":
+        """Returns the same records with images of the whole radiographs."""
+        if self.wholes is None:
+            return self
+        # The true masks are of the lungs' squares.
+        return dataclasses.replace(
+            self, images=self.wholes, wholes=None, lung_masks=None, lesion_masks=None
         )
 
 
@@ -103,7 +120,8 @@ def read(
     """
     import tensorflow_datasets as tfds  # Imported lazily: slow.
 
-    names = [name for name in builder.info.features if masks or name not in _MASKS]
+    unread = ("lungs",) if masks else ("lungs", *_MASKS)
+    names = [name for name in builder.info.features if name not in unread]
     encoded = []
     with prepared.convert_read_errors(builder, split):
         total = builder.info.splits[split].num_examples if only is None else len(only)
@@ -117,7 +135,7 @@ def read(
             chosen = set(sorted(chosen, key=zlib.crc32)[:max_images])
         if chosen is not None:
             # Pictures stay encoded until the example is chosen: decoding is slow.
-            encoded = [name for name in ("image", *_MASKS) if name in names]
+            encoded = [name for name in _PICTURES if name in names]
         decoders = tfds.decode.PartialDecoding(
             dict.fromkeys(names, True), {name: tfds.decode.SkipDecoding() for name in encoded}
         )
@@ -136,6 +154,7 @@ def from_folder(
     entries: Sequence[Entry],
     class_names: Sequence[str],
     side: int = radiograph.STANDARD_SIDE,
+    view: str = views.WHOLE,
 ) -> tuple[Records, list[str]]:
     """Reads files directly from a folder, without preparing a set.
 
@@ -143,6 +162,7 @@ def from_folder(
       entries: the result of `image_folder.find`.
       class_names: in label order.
       side: side length of the squares, in pixels.
+      view: whole or lungs; where no lungs are found, the square shows the whole radiograph.
 
     Returns:
       The records of the readable files, and one line for each unreadable file.
@@ -151,7 +171,7 @@ def from_folder(
       UserError: no file is readable.
     """
     results = parallel.map_in_order(
-        functools.partial(_read_row, class_names=class_names, side=side), entries
+        functools.partial(_read_row, class_names=class_names, side=side, view=view), entries
     )
     read_files = [result for _, result in _progress(results, "reading files", len(entries))]
     rows = [row for row in read_files if isinstance(row, dict)]
@@ -183,6 +203,7 @@ def from_rows(rows: list[dict[str, Any]]) -> Records:
         filenames=_decode_text(rows, "filename"),
         header={**numbers, "format": _decode_text(rows, "format")},
         columns={name: np.array([values.get(name, "") for values in columns]) for name in names},
+        wholes=_pop_arrays(rows, "whole") if "whole" in rows[0] else None,
         **masks,
     )
 
@@ -195,14 +216,16 @@ def _decode_png(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(png)))[..., None]  # [side, side, 1]
 
 
-def _read_row(entry: Entry, class_names: Sequence[str], side: int) -> dict[str, Any] | str:
+def _read_row(
+    entry: Entry, class_names: Sequence[str], side: int, view: str
+) -> dict[str, Any] | str:
     # One example in the builders' format, or the error of the file.
     try:
         image = radiograph.read(entry.path, name=str(entry.path))
     except radiograph.RadiographError as error:
         return str(error)
     return dataclasses.asdict(image.header) | {
-        "image": radiograph.standardize(image, side)[..., None],  # [side, side, 1]
+        "image": views.make_square(image, side, view).pixels[..., None],  # [side, side, 1]
         "label": class_names.index(entry.label),
         "filename": entry.filename.encode(),
         "group": entry.group.encode(),

@@ -1,8 +1,8 @@
 """Writing of radiographs into the records of a set: their features, and shard by shard.
 
-    tfds.features.FeaturesDict({"image": …, **shards.describe_file(class_names)})
+    tfds.features.FeaturesDict({**shards.pictures(500, "whole"), **shards.describe_file(…)})
     splits = {"train": shards.split_into_shards(entries), …}
-    for filename, example in shards.examples(splits["train"][0], side=500): ...
+    for filename, example in shards.examples(splits["train"][0], 500, "whole"): ...
 
 Records are written here, or by Apache Beam on several machines. Only one shard is in memory at a
 time, so memory does not grow with the set. TFDS keeps up to a gigabyte to shuffle a set; here the
@@ -25,11 +25,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer, splits, writer
 
-from trainer.data import parallel, radiograph
+from trainer.data import parallel, radiograph, views
 from trainer.data.image_folder import Entry
 from trainer.errors import UserError
 
 SHARD_LENGTH = 512  # Files per shard: 80 MB of squares of 500 pixels.
+WHOLE_SIDE = 256  # Pixels, of whole radiographs beside the lungs.
 
 Shard = Sequence[Entry]
 
@@ -58,6 +59,49 @@ def describe_file(class_names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def pictures(side: int, view: str) -> dict[str, Any]:
+    """Returns the features of a square: image; of the lungs also lungs, whole and has_lungs.
+
+    Opacities are painted into `lungs`, a mask. Audits see the whole radiograph, whatever the
+    network sees.
+
+    Args:
+      side: side length of the square, in pixels.
+      view: whole or lungs.
+    """
+    if view == views.WHOLE:
+        return {"image": grey_square(side)}
+    return {
+        "image": grey_square(side),
+        "lungs": grey_square(side),
+        "whole": grey_square(WHOLE_SIDE),
+        "has_lungs": np.bool_,
+    }
+
+
+def encode_pictures(
+    image: radiograph.Radiograph | np.ndarray, side: int, view: str
+) -> tuple[dict[str, Any], views.Square]:
+    """Encodes a radiograph as the features of `pictures`; returns its square too.
+
+    Args:
+      image: the result of `radiograph.read`, or its pixels.
+      side: side length of the square, in pixels.
+      view: whole or lungs.
+    """
+    square = views.make_square(image, side, view)
+    squares = {"image": square.pixels}
+    if square.lungs is not None:
+        squares["lungs"] = square.lungs * np.uint8(255)
+        squares["whole"] = radiograph.standardize(image, WHOLE_SIDE)
+    encoded: dict[str, Any] = {
+        name: io.BytesIO(radiograph.encode(pixels)) for name, pixels in squares.items()
+    }
+    if square.lungs is not None:
+        encoded["has_lungs"] = square.has_lungs
+    return encoded, square
+
+
 def grey_square(side: int) -> tfds.features.Image:
     """Returns the feature of a [side, side, 1] uint8 picture, stored as PNG."""
     return tfds.features.Image(shape=(side, side, 1), dtype=np.uint8, encoding_format="png")
@@ -81,17 +125,21 @@ def split_into_shards(
     return [shuffled[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-def examples(shard: Shard, side: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def examples(
+    shard: Shard, side: int, view: str = views.WHOLE
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (filename, example in the builder's format) for each file.
 
     Args:
       shard: the files.
       side: side length of the squares, in pixels; 0 for the files' bytes.
+      view: whole or lungs.
 
     Raises:
       UserError: a file is unreadable; the message says how to leave it out.
     """
-    for entry, example in parallel.map_in_order(functools.partial(_encode, side=side), shard):
+    encode = functools.partial(_encode, side=side, view=view)
+    for entry, example in parallel.map_in_order(encode, shard):
         yield entry.filename, example
 
 
@@ -99,6 +147,7 @@ def write_by_beam(
     builder: tfds.core.ShardBasedBuilder,
     shards_by_split: dict[str, list[Shard]],
     side: int,
+    view: str,
     config: tfds.download.DownloadConfig,
 ) -> list[splits.SplitInfo]:
     """Writes all splits in one Beam pipeline, one element for each shard.
@@ -111,6 +160,7 @@ def write_by_beam(
       builder: the builder that is being prepared.
       shards_by_split: split → shards.
       side: side length of the squares, in pixels; 0 for the files' bytes.
+      view: whole or lungs.
       config: with Beam's runner and options.
 
     Returns:
@@ -126,7 +176,7 @@ def write_by_beam(
 
     def write(job: bytes) -> None:
         path, shard = pickle.loads(zlib.decompress(job))
-        shard_writer.write(examples(shard, side), path)
+        shard_writer.write(examples(shard, side, view), path)
 
     jobs = []
     templates = {split: _filename_template(builder, split) for split in shards_by_split}
@@ -160,7 +210,7 @@ def _filename_template(builder: tfds.core.DatasetBuilder, split: str) -> Any:
     )
 
 
-def _encode(entry: Entry, side: int) -> dict[str, Any]:
+def _encode(entry: Entry, side: int, view: str) -> dict[str, Any]:
     try:
         image = radiograph.read(entry.path, name=str(entry.path))
     except radiograph.RadiographError as error:
@@ -169,14 +219,14 @@ def _encode(entry: Entry, side: int) -> dict[str, Any]:
             "Train/."
         ) from error
     if side:
-        picture: Any = io.BytesIO(radiograph.encode(radiograph.standardize(image, side)))
+        encoded, _ = encode_pictures(image, side, view)
     elif image.header.format == "DICOM":
         # As PNG: the tags of a DICOM may name the patient.
-        picture = radiograph.encode(image.pixels)
+        encoded = {"file": radiograph.encode(image.pixels)}
     else:
-        picture = entry.path.read_bytes()
+        encoded = {"file": entry.path.read_bytes()}
     return {
-        "image" if side else "file": picture,
+        **encoded,
         **dataclasses.asdict(image.header),
         "label": entry.label,
         "filename": entry.filename,

@@ -31,7 +31,9 @@ def open_external(manual_dir: str, data: PreparedDataset) -> tuple[str, Records,
       UserError: the folder or a class is missing, or no readable image is new to the model.
     """
     folder = Path(manual_dir).expanduser()
-    external, unreadable = records.from_folder(_entries(folder, data.class_names), data.class_names)
+    external, unreadable = records.from_folder(
+        _entries(folder, data.class_names), data.class_names, data.side, data.view
+    )
     # By pixels: another hospital's file names say nothing of copies.
     train = records.read(data.builder, "train")
     duplicates = near_duplicates.find_in_records([train, external])

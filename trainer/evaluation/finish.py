@@ -12,6 +12,7 @@ import keras
 from trainer.analysis import calibration, metrics, predictions, thresholds
 from trainer.analysis.duplicates import NearDuplicates
 from trainer.analysis.predictions import Predictions
+from trainer.data import views
 from trainer.data.radiograph import PREPROCESSING_VERSION
 from trainer.data.run import Run
 from trainer.evaluation import description, evaluate, report, run_figures, saved_model
@@ -108,6 +109,7 @@ def _model_facts(run: Run, scored: Scored) -> dict[str, Any]:
         "dataset": run.data.name,
         "model": run.config.model,
         "preprocessing": PREPROCESSING_VERSION,
+        "view": views.describe(run.data.view),
         "temperature": scored.divisor,
         "calibration": description.plain(scored.temperature),
         "thresholds": chosen,
@@ -115,7 +117,7 @@ def _model_facts(run: Run, scored: Scored) -> dict[str, Any]:
         "unsure": unsure,
         "side": side,
         "input": f"image: [batch, {side}, {side}, 1] float32 in 0..255, as "
-        "trainer.data.radiograph.standardize returns it",
+        "trainer.data.views.make_square returns it",
         "output": "probabilities [batch, classes], calibrated; map [batch, side, side, classes], "
         "the evidence for each class; features [batch, channels]",
     }

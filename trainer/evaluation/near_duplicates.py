@@ -48,7 +48,7 @@ def find_in_dataset(
         )
     splits = sorted(data.fingerprint["images"])
     near_duplicates = find_in_records(
-        records.read(data.builder, split, masks=False) for split in splits
+        records.read(data.builder, split, masks=False).whole_radiographs() for split in splits
     )
     # A read-only data_dir is no error: the next run searches again.
     with contextlib.suppress(OSError):

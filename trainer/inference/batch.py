@@ -90,7 +90,7 @@ def predict_rows(model: Model, sources: Iterable[Source]) -> Iterator[dict[str, 
         row = dict.fromkeys(columns(model), "") | {"filename": source.name}
         try:
             image = radiograph.read(source.read(), name=source.name)
-            prediction = model.predict(radiograph.standardize(image, model.side))
+            prediction = model.predict_radiograph(image)
         except UserError as error:
             # A bad file gets its row; the others follow.
             yield row | {"verdict": "error", "reason": str(error)}

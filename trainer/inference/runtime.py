@@ -1,8 +1,7 @@
 """Loading of exports and prediction: probability, verdict and evidence map.
 
     model = runtime.load(Path("runs/mine"))
-    square = radiograph.standardize(radiograph.read("chest.dcm"), model.side)
-    prediction, evidence = model.explain(square)
+    prediction, square, evidence = model.explain_radiograph(radiograph.read("chest.dcm"))
 
 ONNX and LiteRT exports need no TensorFlow. Loading runs no code from the model: an export is
 weights, a graph of standard operators, facts as JSON, and arrays.
@@ -21,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from trainer.analysis.refusal import Refusal
-from trainer.data import radiograph
+from trainer.data import radiograph, views
+from trainer.data.radiograph import Radiograph
 from trainer.errors import UserError
 from trainer.inference import formats
 
@@ -75,11 +75,42 @@ class Model:
         """Side length of the input square, in pixels."""
         return self.facts.get("side", radiograph.STANDARD_SIDE)
 
+    @property
+    def view(self) -> str:
+        """The view that the input square shows: whole or lungs."""
+        return self.facts.get("view", {}).get("name", views.WHOLE)
+
+    def predict_radiograph(self, image: Radiograph) -> Prediction:
+        """Predicts for one radiograph, the result of `radiograph.read`."""
+        return self.explain_radiograph(image, with_map=False)[0]
+
+    def explain_radiograph(
+        self, image: Radiograph, with_map: bool = True
+    ) -> tuple[Prediction, views.Square, np.ndarray | None]:
+        """Predicts for one radiograph, and maps the evidence for the predicted class.
+
+        Args:
+          image: the result of `radiograph.read`.
+          with_map: whether the map is computed.
+
+        Returns:
+          (prediction: refused where no lungs are found; the square that the network saw; map of
+          that square as from `explain`).
+        """
+        square = views.make_square(image, self.side, self.view)
+        prediction, evidence = self.explain(square.pixels, with_map)
+        has_lungs = square.has_lungs
+        if self.view == views.WHOLE and self.refusal is not None:
+            has_lungs = views.shows_lungs(image)
+        if not has_lungs:
+            prediction = Prediction("refused", "", prediction.probabilities, views.NO_LUNGS)
+        return prediction, square, evidence
+
     def predict(self, square: np.ndarray) -> Prediction:
         """Predicts for one square, [side, side] or [side, side, 1] uint8.
 
         Args:
-          square: as `radiograph.standardize` gives it.
+          square: as `views.make_square` gives it.
         """
         return self.explain(square, with_map=False)[0]
 
@@ -162,6 +193,11 @@ def load(path: Path) -> Model:
         raise UserError(
             f"{path} cannot be loaded ({lines[0]}); export it again with trainer.export."
         ) from error
+    _check_preprocessing(path, facts)
+    return Model(facts, refusal, run)
+
+
+def _check_preprocessing(path: Path, facts: dict[str, Any]) -> None:
     version = facts.get("preprocessing")
     # Other images than in training would give wrong probabilities without any sign of it.
     if version != radiograph.PREPROCESSING_VERSION:
@@ -170,7 +206,12 @@ def load(path: Path) -> Model:
             f"version {radiograph.PREPROCESSING_VERSION}; train again with trainer.main, "
             "or use the release that trained it."
         )
-    return Model(facts, refusal, run)
+    view = facts.get("view")
+    if view is not None and view != views.describe(view["name"]):
+        raise UserError(
+            f"{path} expects lungs from version {view['segmenter']} of the segmenter; train again "
+            "with trainer.main, or use the release that trained it."
+        )
 
 
 def _find_export(workdir: Path) -> Path:

@@ -29,9 +29,13 @@ def read_index(builder: Any, split: str) -> dict[str, np.ndarray]:
     """Reads everything but the pixels of a split, without decoding an image.
 
     Returns:
-      In record order: filename and group, [n] str; label, [n] int32.
+      In record order: filename and group, [n] str; label, [n] int32; has_lungs, [n] bool.
     """
-    names = ("filename", "group", "label")
+    names = tuple(
+        name
+        for name in ("filename", "group", "label", "has_lungs")
+        if name in builder.info.features
+    )
     batches = list(_read(builder, split, names, 1024, f"reading the index of {split}"))
     index = {name: np.concatenate([batch[name] for batch in batches]) for name in names}
     # TensorFlow gives text as objects of bytes.
@@ -39,22 +43,27 @@ def read_index(builder: Any, split: str) -> dict[str, np.ndarray]:
         "filename": np.char.decode(index["filename"].astype("S"), "utf-8"),
         "group": np.char.decode(index["group"].astype("S"), "utf-8"),
         "label": index["label"].astype(np.int32),
+        # Whole radiographs need no lungs.
+        "has_lungs": index.get("has_lungs", np.ones(len(index["label"]), bool)),
     }
 
 
-def read_images(builder: Any, split: str, side: int) -> Iterator[np.ndarray]:
+def read_images(
+    builder: Any, split: str, side: int, feature: str = "image"
+) -> Iterator[np.ndarray]:
     """Yields the images of a split in the order of its records.
 
     Args:
       builder: the prepared set.
       split: as TFDS names it.
       side: side length after resampling, in pixels.
+      feature: image, or lungs for the masks.
 
     Yields:
       [up to 16, side, side, 1] uint8.
     """
-    for batch in _read(builder, split, ("image",), _CHUNK, f"reading {split}"):
-        yield layers.resample_images(batch["image"], side)
+    for batch in _read(builder, split, (feature,), _CHUNK, f"reading {split}"):
+        yield layers.resample_images(batch[feature], side)
 
 
 class DiskImages:
@@ -95,13 +104,14 @@ class DiskImages:
         return DiskImages(self._path, self._side, self._rows[indices])
 
 
-def write_disk_cache(builder: Any, split: str, side: int) -> DiskImages:
+def write_disk_cache(builder: Any, split: str, side: int, feature: str = "image") -> DiskImages:
     """Opens the file of a split's images, and writes it first if needed.
 
     Args:
       builder: the prepared set.
       split: as TFDS names it.
       side: side length after resampling, in pixels.
+      feature: image, or lungs for the masks.
 
     Returns:
       The images in the order of the records.
@@ -109,13 +119,14 @@ def write_disk_cache(builder: Any, split: str, side: int) -> DiskImages:
     Raises:
       OSError: the file cannot be written.
     """
-    path = Path(str(builder.data_path)) / f"squares_{split}_{side}.u8"
+    kind = "squares" if feature == "image" else feature
+    path = Path(str(builder.data_path)) / f"{kind}_{split}_{side}.u8"
     count = builder.info.splits[split].num_examples
     if not path.exists() or path.stat().st_size != count * side * side:
         partial = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             with open(partial, "wb") as file:
-                for chunk in read_images(builder, split, side):
+                for chunk in read_images(builder, split, side, feature):
                     file.write(chunk.tobytes())
             os.replace(partial, path)  # a reader never meets half a file
         finally:
