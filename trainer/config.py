@@ -88,10 +88,10 @@ class TrainConfig:
         "batches. Their order is not fixed, so exact resume is refused.",
     )
 
-    view: str = _data(
-        "whole",
+    view: str | None = _data(
+        None,
         "Square that the network sees. whole: the radiograph; lungs: cut at the lungs, which "
-        "trainer/data/lungs.py finds.",
+        "trainer/data/lungs.py finds. Default: whole; opacity lungs.",
         choices=("whole", "lungs"),
     )
     on_no_lungs: str = _data(
@@ -102,10 +102,15 @@ class TrainConfig:
 
     # Model: None stands for the value of the model's recipe (training.models)
     model: str = _model(
-        "cnn", "cnn: the reference, made fast; seed_cnn: the reference; compact: a small ResNet."
+        "cnn",
+        "cnn: the reference, made fast; seed_cnn: the reference; compact: a small ResNet; opacity: "
+        "finds painted opacities and never sees a positive image.",
     )
     image_size: int | None = _model(
-        None, "Side length of the input in pixels. Default: 500; compact 256.", low=32, high=2000
+        None,
+        "Side length of the input in pixels. Default: 500; compact 256; opacity 128.",
+        low=32,
+        high=2000,
     )
     dropout: float = _model(
         0.5, "Share of features dropped before the dense layers.", low=0.0, high=0.95
@@ -115,10 +120,10 @@ class TrainConfig:
     epochs: int = _optimization(13, "Passes over the training split.", low=1)
     batch_size: int = _optimization(16, "Images per step, over all replicas together.", low=1)
     optimizer: str | None = _optimization(
-        None, "Default: adam; compact adamw.", choices=("adam", "adamw")
+        None, "Default: adam; compact adamw; opacity adamw.", choices=("adam", "adamw")
     )
     learning_rate: float | None = _optimization(
-        None, "Peak learning rate. Default: 1e-3; compact 2e-3.", above=0.0
+        None, "Peak learning rate. Default: 1e-3; compact 2e-3; opacity 2e-3.", above=0.0
     )
     schedule: str | None = _optimization(
         None, "Default: cosine, to zero; seed_cnn constant.", choices=("constant", "cosine")
@@ -127,7 +132,7 @@ class TrainConfig:
         1.0, "Epochs in which a cosine schedule rises to its peak.", low=0.0
     )
     weight_decay: float | None = _optimization(
-        None, "Decoupled weight decay of adamw. Default: 0; compact 0.01.", low=0.0
+        None, "Decoupled weight decay of adamw. Default: 0; compact 0.01; opacity 0.01.", low=0.0
     )
     label_smoothing: float = _optimization(
         0.0, "Share of the target spread over all classes.", low=0.0, high=0.5
@@ -158,42 +163,94 @@ class TrainConfig:
         0, "Epochs without a lower validation loss after which to stop; 0 for never.", low=0
     )
 
-    # Augmentation: each amount is the end of a symmetric range, 0 for none
+    # Augmentation: each amount is the end of a symmetric range, 0 for none; None as for a model
     horizontal_flip: bool = _augmentation(True, "Mirror half of the training images.")
-    shear: float = _augmentation(0.2, "Largest shear angle, in degrees.", low=0.0, high=45.0)
-    zoom: float = _augmentation(
-        0.2, "Largest zoom of either axis, as a fraction.", low=0.0, high=0.9
+    shear: float | None = _augmentation(
+        None, "Largest shear angle, in degrees. Default: 0.2; opacity 3.", low=0.0, high=45.0
     )
-    shift: float = _augmentation(
-        0.0, "Largest shift, as a fraction of the side.", low=0.0, high=0.5
+    zoom: float | None = _augmentation(
+        None,
+        "Largest zoom of either axis, as a fraction. Default: 0.2; opacity 0.18.",
+        low=0.0,
+        high=0.9,
     )
-    rotation: float = _augmentation(0.0, "Largest rotation, in degrees.", low=0.0, high=180.0)
-    brightness: float = _augmentation(
-        0.0, "Largest change of brightness, as a fraction of the full range.", low=0.0, high=1.0
+    shift: float | None = _augmentation(
+        None,
+        "Largest shift, as a fraction of the side. Default: 0; opacity 0.06.",
+        low=0.0,
+        high=0.5,
     )
-    contrast: float = _augmentation(
-        0.0, "Largest change of contrast, as a fraction.", low=0.0, high=0.9
+    rotation: float | None = _augmentation(
+        None, "Largest rotation, in degrees. Default: 0; opacity 8.", low=0.0, high=180.0
     )
-    tone: float = _augmentation(
-        0.0, "Largest bend of a random monotone tone curve; at 1 strong.", low=0.0, high=3.0
+    brightness: float | None = _augmentation(
+        None,
+        "Largest change of brightness, as a fraction of the full range. Default: 0; opacity 0.18.",
+        low=0.0,
+        high=1.0,
     )
-    gamma: float = _augmentation(
-        0.0, "Largest logarithm of the exponent of a power law.", low=0.0, high=2.0
+    contrast: float | None = _augmentation(
+        None,
+        "Largest change of contrast, as a fraction. Default: 0; opacity 0.6.",
+        low=0.0,
+        high=0.9,
     )
-    blur: float = _augmentation(
-        0.0, "Largest deviation of a Gaussian blur, in pixels; half stay sharp.", low=0.0, high=2.0
+    tone: float | None = _augmentation(
+        None,
+        "Largest bend of a random monotone tone curve; at 1 strong. Default: 0; opacity 1.8.",
+        low=0.0,
+        high=3.0,
     )
-    sharpen: float = _augmentation(
-        0.0, "Largest amount of unsharp masking; half stay as they are.", low=0.0, high=3.0
+    gamma: float | None = _augmentation(
+        None,
+        "Largest logarithm of the exponent of a power law. Default: 0; opacity 0.9.",
+        low=0.0,
+        high=2.0,
     )
-    noise: float = _augmentation(
-        0.0, "Largest deviation of noise, in grey levels; half stay clean.", low=0.0, high=64.0
+    blur: float | None = _augmentation(
+        None,
+        "Largest deviation of Gaussian blur, in pixels; half stay sharp. Default: 0; opacity 1.8.",
+        low=0.0,
+        high=2.0,
     )
-    coarsen: float = _augmentation(
-        0.0, "Largest loss of resolution, as a fraction; half stay fine.", low=0.0, high=0.9
+    sharpen: float | None = _augmentation(
+        None,
+        "Largest amount of unsharp masking; half stay as they are. Default: 0; opacity 1.8.",
+        low=0.0,
+        high=3.0,
     )
-    jpeg: float = _augmentation(
-        0.0, "Largest coarseness of JPEG compression; at 1 quality 50.", low=0.0, high=5.0
+    noise: float | None = _augmentation(
+        None,
+        "Largest deviation of noise, in grey levels; half stay clean. Default: 0; opacity 18.",
+        low=0.0,
+        high=64.0,
+    )
+    coarsen: float | None = _augmentation(
+        None,
+        "Largest loss of resolution, as a fraction; half stay fine. Default: 0; opacity 0.6.",
+        low=0.0,
+        high=0.9,
+    )
+    jpeg: float | None = _augmentation(
+        None,
+        "Largest coarseness of JPEG compression; at 1 quality 50. Default: 0; opacity 3.",
+        low=0.0,
+        high=5.0,
+    )
+
+    swap_backgrounds: float = _augmentation(
+        0.0,
+        "Share of the training images that get what lies outside the lungs from another one. Needs "
+        "--view=lungs, and --cache=memory or disk.",
+        low=0.0,
+        high=1.0,
+    )
+    paint_opacities: float | None = _augmentation(
+        None,
+        "Share of the training images to paint opacities into the lungs of; an image with paint "
+        "counts as positive. Needs --view=lungs. Default: 0; opacity 0.6.",
+        low=0.0,
+        high=1.0,
     )
 
     # Repetition: the seed; with several runs, each is in a folder below members/

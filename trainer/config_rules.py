@@ -71,6 +71,15 @@ def _machine_errors(config: _Config) -> dict[str, bool]:
         "--strategy=multi_worker trains one run: give each a --seed or --fold.": (
             several_workers and (config.seeds > 1 or all_folds or config.ensemble)
         ),
+        "--paint_opacities needs lungs to paint into; add --view=lungs.": (
+            bool(config.paint_opacities) and config.view == "whole"
+        ),
+        "--swap_backgrounds needs to know the lungs; add --view=lungs.": (
+            config.swap_backgrounds > 0.0 and config.view == "whole"
+        ),
+        "--swap_backgrounds takes images in any order; give --cache=memory or --cache=disk.": (
+            config.swap_backgrounds > 0.0 and (config.cache == "none" or service != "")
+        ),
         f"--data_service={service}: give grpc://HOST:PORT.": service != "" and not is_address,
         f"--data_service reads records on other machines; leave --cache={config.cache} out.": (
             service != "" and config.cache not in ("auto", "none")

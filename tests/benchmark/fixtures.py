@@ -124,7 +124,7 @@ def input_batches(examples: input_pipeline.Examples, batch: int) -> tf.data.Data
       examples: in memory.
       batch: images in each.
     """
-    config = TrainConfig(batch_size=batch)  # With the default augmentation.
+    config = models.resolve(TrainConfig(batch_size=batch))  # With the default augmentation.
     return input_pipeline.training_batches(examples, config).prefetch(2)
 
 

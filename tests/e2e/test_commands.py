@@ -74,7 +74,10 @@ def test_help_shows_every_setting_with_its_range_in_its_group():
         "Checkpoints:",
     ]
     augmentation = text.partition("Augmentation:")[2].partition("Repetition:")[0]
-    assert "--shear: <0 to 45>: Largest shear angle, in degrees. (default: 0.2)" in augmentation
+    assert (
+        "--shear: <0 to 45>: Largest shear angle, in degrees. Default: 0.2; opacity 3."
+        in augmentation
+    )
     # absl's own list of all flags
     text = run_command(*MAIN, "--helpfull").stdout
     assert "--flagfile" in text

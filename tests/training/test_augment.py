@@ -53,8 +53,8 @@ def make_images(batch: int = 4, side: int = 24) -> tf.Tensor:
 
 @given(SEEDS)
 def test_views_depend_on_the_seed_alone_and_stay_in_range(seed):
-    first = augment.random_views(make_images(), seed, ALL).numpy()
-    second = augment.random_views(make_images(), seed, ALL).numpy()
+    first = augment.random_views(make_images(), seed, ALL)["image"].numpy()
+    second = augment.random_views(make_images(), seed, ALL)["image"].numpy()
     np.testing.assert_array_equal(first, second)
     assert first.shape == (4, 24, 24, 1)
     assert first.dtype == np.float32
@@ -65,17 +65,17 @@ def test_views_depend_on_the_seed_alone_and_stay_in_range(seed):
 def test_other_seeds_and_positions_in_the_batch_give_other_views():
     same = tf.repeat(make_images(1), 4, axis=0)
     # Four copies of one image: only the draws differ.
-    views = augment.random_views(same, SEED, ALL).numpy()
-    others = augment.random_views(same, tf.constant([1, 3], tf.int64), ALL).numpy()
+    views = augment.random_views(same, SEED, ALL)["image"].numpy()
+    others = augment.random_views(same, tf.constant([1, 3], tf.int64), ALL)["image"].numpy()
     assert len({view.tobytes() for view in views}) == 4
     assert not np.array_equal(views, others)
 
 
 @given(SEEDS)
 def test_slice_of_a_batch_gets_the_views_of_the_whole(seed):
-    whole = augment.random_views(make_images(6), seed, ALL).numpy()
+    whole = augment.random_views(make_images(6), seed, ALL)["image"].numpy()
     # As a worker with the third and fourth image does.
-    rows = augment.random_views(make_images(6)[2:4], seed, ALL, first=2, batch_size=6)
+    rows = augment.random_views(make_images(6)[2:4], seed, ALL, first=2, batch_size=6)["image"]
     np.testing.assert_array_equal(rows, whole[2:4])
 
 
@@ -102,22 +102,22 @@ def test_no_two_augmentations_share_a_random_number():
 def test_eager_and_dataset_views_agree_bit_for_bit():
     seed = tf.constant([7, 9], tf.int64)
     mapped = tf.data.Dataset.from_tensors(make_images()).map(
-        lambda batch: augment.random_views(batch, seed, ALL)
+        lambda batch: augment.random_views(batch, seed, ALL)["image"]
     )
-    eager = augment.random_views(make_images(), seed, ALL)
+    eager = augment.random_views(make_images(), seed, ALL)["image"]
     np.testing.assert_array_equal(next(mapped.as_numpy_iterator()), eager)
 
 
 @given(SEEDS)
 def test_without_augmentation_nothing_changes(seed):
-    views = augment.random_views(make_images(), seed, PLAIN)
+    views = augment.random_views(make_images(), seed, PLAIN)["image"]
     np.testing.assert_array_equal(views, tf.cast(make_images(), tf.float32))
 
 
 @given(SEEDS)
 def test_flip_alone_gives_the_image_or_its_mirror(seed):
     images = tf.cast(make_images(8), tf.float32).numpy()  # [8, 24, 24, 1]
-    views = augment.random_views(make_images(8), seed, only(horizontal_flip=True)).numpy()
+    views = augment.random_views(make_images(8), seed, only(horizontal_flip=True))["image"].numpy()
     for view, image in zip(views, images, strict=True):
         # Resampling at whole pixels rounds a little.
         same = np.allclose(view, image, atol=1e-3)
@@ -204,7 +204,7 @@ def test_intensity_scales_about_the_mean_and_clips():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_augmentation_changes_the_views(name):
     config = only(**{name: getattr(ALL, name)})
-    views = augment.random_views(make_images(), SEED, config).numpy()
+    views = augment.random_views(make_images(), SEED, config)["image"].numpy()
     assert not np.array_equal(views, make_images())
     assert views.min() >= 0.0
     assert views.max() <= 255.0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from trainer.config import TrainConfig
 from trainer.data import prepared
-from trainer.training import distribution, input_pipeline
+from trainer.training import aligned, distribution, input_pipeline
 from trainer.training.input_pipeline import Examples
 
 PLAIN = TrainConfig(batch_size=4, seed=3, horizontal_flip=False, shear=0.0, zoom=0.0)
@@ -154,16 +154,16 @@ def test_thread_of_a_prefetcher_ends_with_it():
 def test_aligned_images_are_shared_with_tensorflow_and_others_copied():
     images = make_examples().images
     mask = np.arange(len(images)) % 2 == 0
-    assert input_pipeline._take_aligned(images, mask).shape == images[::2].shape
-    aligned = input_pipeline._take_aligned(images, np.array([3, 0, -1]))
-    np.testing.assert_array_equal(aligned, images[[3, 0, -1]])
-    tensor = input_pipeline._tensor_without_copy(aligned)
+    assert aligned.take(images, mask).shape == images[::2].shape
+    taken = aligned.take(images, np.array([3, 0, -1]))
+    np.testing.assert_array_equal(taken, images[[3, 0, -1]])
+    tensor = aligned.as_tensor(taken)
     # The tensor shows the change: it is the same memory.
-    aligned[0, 0, 0, 0] ^= 255
-    np.testing.assert_array_equal(tensor, aligned)
+    taken[0, 0, 0, 0] ^= 255
+    np.testing.assert_array_equal(tensor, taken)
     # None of these can be shared: not aligned, with gaps, empty, read-only.
-    read_only = np.broadcast_to(aligned[:1], (2, *aligned.shape[1:]))
-    for array in (aligned[1:], aligned[:, 1:], images[:0], read_only):
-        np.testing.assert_array_equal(input_pipeline._tensor_without_copy(array), array)
+    read_only = np.broadcast_to(taken[:1], (2, *taken.shape[1:]))
+    for array in (taken[1:], taken[:, 1:], images[:0], read_only):
+        np.testing.assert_array_equal(aligned.as_tensor(array), array)
     with pytest.raises(IndexError):
-        input_pipeline._take_aligned(images, np.array([len(images)]))
+        aligned.take(images, np.array([len(images)]))

@@ -1,5 +1,8 @@
 """Tests of the networks: shapes, names, recipes, and layers that do not depend on the layout."""
 
+import dataclasses
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -27,6 +30,20 @@ def test_network_predicts_any_number_of_classes(name, classes):
     outputs = network(images)
     assert outputs["logits"].shape == (3, classes)
     np.testing.assert_allclose(outputs["probabilities"].numpy().sum(axis=1), 1.0, rtol=1e-5)
+
+
+def test_help_names_what_differs_in_a_recipe():
+    usual = models.resolve(TrainConfig(model="cnn"))
+    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(TrainConfig)}
+    for model in models.names():
+        config = models.resolve(TrainConfig(model=model))
+        for name, text in helps.items():
+            value = getattr(config, name)
+            if getattr(TrainConfig(), name) is not None or value in (None, getattr(usual, name)):
+                continue
+            named = re.search(rf"[;:] {model} (\S+?)[.;](?: |$)", text)
+            assert named, f"--{name}: the help does not name {value} of {model}"
+            assert named[1] == value or float(named[1]) == value
 
 
 def test_seed_cnn_is_the_reference_unchanged():

@@ -3,7 +3,7 @@
 from trainer.analysis import figures, metrics
 from trainer.analysis.predictions import Predictions
 from trainer.data.run import Run
-from trainer.training import input_pipeline
+from trainer.training import input_pipeline, run_data
 from trainer.training.input_pipeline import Images
 from trainer.training.loop import Trained
 
@@ -17,11 +17,13 @@ def draw_training(run: Run, trained: Trained) -> None:
     )
     # Reproducible: the batches of a run are a function of the seed and the step.
     examples = trained.splits["train"]
-    batches = input_pipeline.training_batches(examples, run.config)
+    batches = input_pipeline.training_batches(
+        examples, run.config, positive=run_data.positive_index(run)
+    )
     batch = next(batches.as_numpy_iterator())  # image [batch, side, side, 1] float32
     captions = [
-        f"{figures.short_name(examples.filenames[index])}\n{class_names[examples.labels[index]]}"
-        for index in batch["index"]
+        f"{figures.short_name(examples.filenames[index])}\n{class_names[label]}"
+        for index, label in zip(batch["index"], batch["label"], strict=True)
     ]
     title = f"The first training batch as the network sees it: {run.title}"
     figures.contact_sheet(batch["image"], captions, folder / "augmented.png", title)

@@ -28,6 +28,7 @@ def batches(
     examples: input_pipeline.Examples,
     step: int,
     workers: int,
+    positive: int | None = None,
 ) -> tf.data.Dataset:
     """Yields batches like `input_pipeline.training_batches`, but in any order.
 
@@ -38,6 +39,7 @@ def batches(
         path.
       step: the run starts after it.
       workers: number of trainers; each gets batches of its share of the global size.
+      positive: as for `input_pipeline.training_batches`.
 
     Raises:
       UserError: the dispatcher does not answer.
@@ -53,7 +55,7 @@ def batches(
     # A run that was taken back or started anew must not get the rest of an earlier job.
     created = (workdir.path / "config.json").stat().st_mtime_ns
     per_worker = dataclasses.replace(config, batch_size=config.batch_size // workers)
-    return pipeline(examples, per_worker).apply(
+    return pipeline(examples, per_worker, positive).apply(
         tf.data.experimental.service.distribute(
             processing_mode=tf.data.experimental.service.ShardingPolicy.DYNAMIC,
             service=config.data_service,
@@ -62,7 +64,9 @@ def batches(
     )
 
 
-def pipeline(examples: input_pipeline.Examples, config: TrainConfig) -> tf.data.Dataset:
+def pipeline(
+    examples: input_pipeline.Examples, config: TrainConfig, positive: int | None = None
+) -> tf.data.Dataset:
     """Builds the pipeline that the input machines run.
 
     Its one source, which they share out, is a number for each shard of each epoch.
@@ -70,8 +74,10 @@ def pipeline(examples: input_pipeline.Examples, config: TrainConfig) -> tf.data.
     Args:
       examples: the training split with `RecordImages`.
       config: its batch_size (of one worker), seed and augmentation settings.
+      positive: as for `input_pipeline.training_batches`.
     """
     images: Any = examples.images
+    lungs: Any = examples.lungs
     labels = tf.constant(examples.labels, tf.int32)
 
     def read_shard(number: tf.Tensor) -> tf.data.Dataset:
@@ -87,14 +93,15 @@ def pipeline(examples: input_pipeline.Examples, config: TrainConfig) -> tf.data.
     def make_batch(
         positions: tf.Tensor, index: tf.Tensor, records: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        return input_pipeline.make_batch(
-            images.decode(records),
-            tf.gather(labels, index),
-            index,
-            config,
-            positions[0],  # in place of the step: no other batch has it
-            positions,
-        )
+        batch = {
+            "image": images.decode(records),
+            "label": tf.gather(labels, index),
+            "index": index,
+        }
+        if lungs is not None:
+            batch["lungs"] = lungs.decode(records)
+        # The first position is in place of the step: no other batch has it.
+        return input_pipeline.make_batch(batch, config, positions[0], positions, positive=positive)
 
     return (
         tf.data.Dataset.range(2**31 - 1)

@@ -8,8 +8,7 @@ step.
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,9 @@ import tensorflow as tf
 from trainer.analysis.predictions import Predictions
 from trainer.config import TrainConfig
 from trainer.data.prepared import PreparedDataset
-from trainer.training import augment, image_store
+from trainer.training import augment, image_store, split_images
 from trainer.training.record_images import RecordImages
+from trainer.training.split_images import Images
 
 # Purposes of the random numbers; no two of them share a seed.
 _ORDER = 0
@@ -27,13 +27,10 @@ _VIEWS = 1
 _NOISE = 2
 _RECORDS = 3
 
-_ALIGNMENT = 64  # bytes
+_VISIBLE = 0.1  # Opacity from which an image with paint counts as positive.
 
 # No control flow depends on a tensor, and AutoGraph's search for it takes a second.
 _no_autograph = tf.autograph.experimental.do_not_convert
-
-# Images of a split, [n, side, side, 1] uint8: in memory, on disk or in records.
-Images = np.ndarray | image_store.DiskImages | RecordImages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +42,17 @@ class Examples:
       labels: [n] int32, indices into the set's class names.
       groups: [n] str; images of one group (a patient, or copies of one another) are never split.
       filenames: [n] str, as the data set names them.
+      has_lungs: [n] bool; False where a view of the lungs shows the whole radiograph. None where
+        that is not known.
+      lungs: [n, side, side, 1] uint8, 255 in the lungs, as `images`; None where nothing is painted.
     """
 
     images: Images
     labels: np.ndarray
     groups: np.ndarray
     filenames: np.ndarray
+    has_lungs: np.ndarray | None = None
+    lungs: Images | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -58,12 +60,12 @@ class Examples:
     def take(self, indices: np.ndarray) -> "Examples":
         """Selects the examples at `indices` ([m] int), in that order."""
         return Examples(
-            _take_aligned(self.images, indices)
-            if isinstance(self.images, np.ndarray)
-            else self.images.take(indices),
+            split_images.take(self.images, indices),
             self.labels[indices],
             self.groups[indices],
             self.filenames[indices],
+            None if self.has_lungs is None else self.has_lungs[indices],
+            None if self.lungs is None else split_images.take(self.lungs, indices),
         )
 
     def predictions(self, probabilities: np.ndarray, data: PreparedDataset) -> Predictions:
@@ -78,7 +80,9 @@ class Examples:
         )
 
 
-def load(builder: Any, split: str, side: int, cache: str = "memory") -> Examples:
+def load(
+    builder: Any, split: str, side: int, cache: str = "memory", with_lungs: bool = False
+) -> Examples:
     """Opens a split of a prepared set, with its images resampled once.
 
     Args:
@@ -87,27 +91,28 @@ def load(builder: Any, split: str, side: int, cache: str = "memory") -> Examples
       split: as TFDS names it.
       side: side length after resampling, in pixels.
       cache: memory; disk, a file beside the set; none, the records.
+      with_lungs: whether to open the masks of the lungs too.
 
     Returns:
       The examples, sorted by filename; with cache none in the order of their records.
     """
     index = image_store.read_index(builder, split)
-    count = len(index["label"])
     # Records are parallel and come in shards, so only names give a fixed order.
     order = np.argsort(index["filename"], kind="stable")
     if cache == "none":
-        order = np.arange(count)
-        images: Images = RecordImages(builder, split, side, order)
-    elif cache == "disk":
-        images = image_store.write_disk_cache(builder, split, side).take(order)
-    else:
-        rank = np.argsort(order)  # the position of each record among the sorted
-        images = _empty_aligned((count, side, side, 1))
-        start = 0
-        for chunk in image_store.read_images(builder, split, side):
-            images[rank[start : start + len(chunk)]] = chunk
-            start += len(chunk)
-    return Examples(images, index["label"][order], index["group"][order], index["filename"][order])
+        order = np.arange(len(order))
+    index = {name: values[order] for name, values in index.items()}
+    open_images = functools.partial(split_images.load, builder, split, side, cache, order)
+    return Examples(
+        images=open_images("image"),
+        labels=index["label"],
+        groups=index["group"],
+        filenames=index["filename"],
+        has_lungs=index["has_lungs"],
+        lungs=split_images.load(builder, split, side, cache, order, "lungs")
+        if with_lungs
+        else None,
+    )
 
 
 def number_of_steps(examples: int, epochs: int, batch_size: int) -> int:
@@ -150,6 +155,7 @@ def training_batches(
     first_step: int = 0,
     worker: int = 0,
     workers: int = 1,
+    positive: int | None = None,
 ) -> tf.data.Dataset:
     """Yields augmented batches from `first_step` on, without end.
 
@@ -159,15 +165,18 @@ def training_batches(
       first_step: steps before it are passed over.
       worker: index of this worker, which gets the slice of each global batch at that position.
       workers: number of consecutive slices.
+      positive: the class of an image that opacities were painted into; `examples` have lungs then.
 
     Returns:
       A dataset of dicts: image [batch, side, side, 1] float32 in 0..255; label [batch] int32; index
       [batch] int32 into `examples`; noise_seed [batch, 2] int64, one pair an example, for stateless
-      dropout. Every field is a function of (seed, step, position in the global batch) alone, so the
-      number of replicas and workers does not change it.
+      dropout; where opacities are painted, opacity [batch, side, side, 1] float32 in 0..1. Every
+      field is a function of (seed, step, position in the global batch) alone, so the number of
+      replicas and workers does not change it.
     """
     labels = tf.constant(examples.labels, tf.int32)
-    read_images = _image_reader(examples.images)
+    read_images = split_images.reader(examples.images)
+    read_lungs = None if examples.lungs is None else split_images.reader(examples.lungs)
     count = config.batch_size // workers
     start = worker * count
 
@@ -176,15 +185,21 @@ def training_batches(
         contents = tuple(values[start : start + count] for values in contents)  # this worker's
         # Positions in the run: step n of every layout has the same.
         positions = step * config.batch_size + start + tf.range(count, dtype=tf.int64)
-        return make_batch(
-            read_images(*contents),
-            tf.gather(labels, contents[0]),
-            contents[0],
-            config,
-            step,
-            positions,
-            start,
-        )
+        batch = {
+            "image": read_images(*contents),
+            "label": tf.gather(labels, contents[0]),
+            "index": contents[0],
+        }
+        if read_lungs is not None:
+            batch["lungs"] = read_lungs(*contents)
+        if config.swap_backgrounds:
+            # Drawn for the whole batch, so that a slice of it gets the same.
+            seed = augment.stream_seed(_seeds(config.seed, _VIEWS, step), "partners")
+            partners = tf.random.stateless_uniform(
+                [config.batch_size], seed, 0, len(examples), tf.int32
+            )
+            batch["partner"] = read_images(partners[start : start + count])
+        return make_batch(batch, config, step, positions, start, positive)
 
     return tf.data.Dataset.zip(
         tf.data.Dataset.range(first_step, 2**31 - 1),
@@ -193,31 +208,41 @@ def training_batches(
 
 
 def make_batch(
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    index: tf.Tensor,
+    batch: dict[str, tf.Tensor],
     config: TrainConfig,
     step: tf.Tensor,
     positions: tf.Tensor,
     first: int = 0,
+    positive: int | None = None,
 ) -> dict[str, tf.Tensor]:
     """Makes one batch, or a slice of it, as `training_batches` describes it.
 
     Args:
-      images: [batch, side, side, 1], uint8 or float32.
-      labels: [batch] int32.
-      index: [batch] int32, position in the training split.
+      batch: image [batch, side, side, 1], uint8 or float32; label [batch] int32; index [batch]
+        int32, position in the training split; where opacities are painted or backgrounds swapped
+        also lungs, masks like the images, in 0..255; and partner, other images.
       config: its batch_size, seed and augmentation settings.
       step: [] int64, the seed of the views; no other batch has the same.
       positions: [batch] int64, the seeds of the noise; no other example of the run has the same.
       first: position of the slice in a batch of config.batch_size.
+      positive: the class of an image that opacities were painted into.
     """
-    return {
-        "image": augment.random_views(
-            images, _seeds(config.seed, _VIEWS, step), config, first, config.batch_size
-        ),
+    views = augment.random_views(
+        batch["image"],
+        _seeds(config.seed, _VIEWS, step),
+        config,
+        first,
+        config.batch_size,
+        batch.get("lungs"),
+        batch.get("partner"),
+    )
+    labels = batch["label"]
+    if "opacity" in views:
+        painted = tf.reduce_any(views["opacity"] > _VISIBLE, axis=[1, 2, 3])  # [batch]
+        labels = tf.where(painted, tf.constant(positive, tf.int32), labels)
+    return views | {
         "label": labels,
-        "index": index,
+        "index": batch["index"],
         "noise_seed": _seeds(config.seed, _NOISE, positions),
     }
 
@@ -259,53 +284,6 @@ def _batch_contents(images: Any, config: TrainConfig, first_step: int) -> tf.dat
     return index_batches(len(images), config.batch_size, config.seed, first_step).map(
         lambda index: (index,)
     )
-
-
-def _image_reader(images: Any) -> Callable[..., tf.Tensor]:
-    # Makes the function from a batch's contents to its images.
-    if isinstance(images, RecordImages):
-        return lambda _, records: images.decode(records)  # float32, whole numbers
-    if isinstance(images, np.ndarray):
-        return functools.partial(tf.gather, _tensor_without_copy(images))  # uint8
-    # From disk, in a Python function.
-    return lambda index: tf.ensure_shape(
-        tf.numpy_function(images.__getitem__, [index], tf.uint8, stateful=False),
-        [None, *images.shape[1:]],
-    )
-
-
-def _empty_aligned(shape: tuple[int, ...]) -> np.ndarray:
-    # An empty uint8 array in memory that TensorFlow takes over without a copy.
-    # NumPy's own arrays begin 16 bytes after a page.
-    size = math.prod(shape)  # bytes
-    buffer = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -buffer.ctypes.data % _ALIGNMENT  # bytes to the next multiple of 64
-    return buffer[start : start + size].reshape(shape)
-
-
-def _take_aligned(images: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    # images[indices] in aligned memory.
-    rows = np.arange(len(images))[indices]  # from int or bool indices
-    return np.take(
-        images,
-        rows,
-        axis=0,
-        out=_empty_aligned((len(rows), *images.shape[1:])),
-        mode="clip",  # the default "raise" fills a buffer first
-    )
-
-
-def _tensor_without_copy(images: np.ndarray) -> tf.Tensor:
-    # A tensor in the same memory, which must not be written again; a copy if it is not aligned.
-    if (
-        images.ctypes.data % _ALIGNMENT
-        or not images.flags.c_contiguous
-        or not images.flags.writeable
-        or not images.size
-    ):
-        return tf.constant(images)
-    # Memory that is not aligned would end the process here.
-    return tf.experimental.dlpack.from_dlpack(images.__dlpack__())
 
 
 def _seeds(seed: int, purpose: int, counter: tf.Tensor) -> tf.Tensor:

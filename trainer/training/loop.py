@@ -33,6 +33,7 @@ from trainer.training import (
     models,
     progress,
     recovery,
+    run_data,
     split,
 )
 from trainer.training.distribution import Workers
@@ -80,10 +81,10 @@ def train(run: Run, near_duplicates: NearDuplicates, workers: Workers) -> Traine
     cache, cache_message = image_store.resolve_cache(
         workdir, config.cache, total, run.image_size, Path(str(run.data.builder.data_path))
     )
-    examples, validation = _load_train(run, cache, near_duplicates, workers)
+    examples, validation, lungs_message = run_data.load_train(run, cache, near_duplicates, workers)
     epoch_ends = input_pipeline.epoch_end_steps(len(examples), config.epochs, config.batch_size)
     last_step = epoch_ends[-1]
-    notes = [run.data.reason, near_duplicates.message, cache_message]
+    notes = [run.data.reason, near_duplicates.message, cache_message, *lungs_message]
     _print_plan(run, workers, notes, len(examples), len(validation), last_step)
 
     # ── Network ───────────────────────────────────────────────────────────────────────────────
@@ -156,7 +157,7 @@ def train(run: Run, near_duplicates: NearDuplicates, workers: Workers) -> Traine
     # ── Predictions ───────────────────────────────────────────────────────────────────────────
     splits = {"train": examples, "validation": validation}
     if config.fold is None:  # A member of a cross-validation never sees test.
-        splits["test"] = _load_split(run, "test", cache, near_duplicates, workers)
+        splits["test"] = run_data.load_split(run, "test", cache, near_duplicates, workers)
     splits = {name: subset for name, subset in splits.items() if len(subset)}
     with workers.exit_if_worker_lost():
         best_epoch = _select_weights(run, workers, checkpoints, history)
@@ -178,25 +179,6 @@ def resume_command(config: TrainConfig) -> str:
     dropped = ("--workdir", "--data_service")
     flags = [argument for argument in sys.argv[1:] if not argument.startswith(dropped)]
     return shlex.join(["python", "-m", "trainer.main", *flags, f"--workdir={config.workdir}"])
-
-
-def _load_split(
-    run: Run, name: str, cache: str, near_duplicates: NearDuplicates, workers: Workers
-) -> Examples:
-    """Loads a split with near-duplicates merged into one group."""
-    with workers.chief_runs_first():  # The chief writes the cache file, the others read it.
-        examples = input_pipeline.load(run.data.builder, name, run.image_size, cache)
-    return near_duplicates.merge_records(examples)
-
-
-def _load_train(
-    run: Run, cache: str, near_duplicates: NearDuplicates, workers: Workers
-) -> tuple[Examples, Examples]:
-    """Loads train and carves validation out of it; returns both."""
-    # Freed on return: the two subsets are copies of its images.
-    labelled = _load_split(run, "train", cache, near_duplicates, workers)
-    train, validation = split.split_train(labelled.labels, labelled.groups, run.config)
-    return labelled.take(train), labelled.take(validation)
 
 
 def _print_plan(
@@ -223,11 +205,17 @@ def _continue_after(
     # Each rollback up to this step halves the rate.
     factor = recovery.learning_rate_factor(run.workdir.incidents(), step)
     state.learning_rate.scale(factor)
+    positive = run_data.positive_index(run)
     if config.data_service:
-        batches = data_service.batches(config, run.workdir, examples, step, workers.count)
+        batches = data_service.batches(config, run.workdir, examples, step, workers.count, positive)
     else:
         batches = input_pipeline.training_batches(
-            examples, config, first_step=step, worker=workers.index, workers=workers.count
+            examples,
+            config,
+            first_step=step,
+            worker=workers.index,
+            workers=workers.count,
+            positive=positive,
         )
     return history, distribution.distribute(workers, batches, config.batch_size)
 

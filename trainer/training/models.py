@@ -17,36 +17,42 @@ from trainer.errors import UserError
 from trainer.training.layers import BatchNormalization, BiasReLU, StatelessDropout
 
 _LAST_MAP = "last_map"
+OPACITY_LOGITS = "opacity_logits"
+_OPACITY_SCALE = 16.0
+
+# In every recipe that has no other value; the augmentation is the reference's.
+_PLAIN = {
+    "view": "whole",
+    "paint_opacities": 0.0,
+    **dict.fromkeys(("rotation", "shift", "brightness", "contrast", "tone", "gamma"), 0.0),
+    **dict.fromkeys(("coarsen", "blur", "sharpen", "noise", "jpeg"), 0.0),
+    "shear": 0.2,
+    "zoom": 0.2,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Model:
     add_layers: Callable[[Any, float], Any]  # (image in 0..1, dropout rate) → [batch, features]
     recipe: dict[str, Any]
+    source_free: bool
 
 
 _MODELS: dict[str, _Model] = {}
 
 
-def register(
-    *, image_size: int, optimizer: str, learning_rate: float, schedule: str, weight_decay: float
-) -> Callable[[Callable], Callable]:
+def register(*, source_free: bool = False, **recipe: Any) -> Callable[[Callable], Callable]:
     """Registers the decorated function as the model of its name.
 
-    The arguments are the recipe: the value of each setting where the user gives none.
+    Args:
+      source_free: whether the model is trained on the images of the negative classes alone; paint
+        makes some of them positive.
+      **recipe: the value of each setting where the user gives none: image_size, optimizer,
+        learning_rate, schedule, weight_decay; and of those in `_PLAIN` what differs.
     """
 
     def add_to_models(function: Callable) -> Callable:
-        _MODELS[function.__name__] = _Model(
-            function,
-            recipe={
-                "image_size": image_size,
-                "optimizer": optimizer,
-                "learning_rate": learning_rate,
-                "schedule": schedule,
-                "weight_decay": weight_decay,
-            },
-        )
+        _MODELS[function.__name__] = _Model(function, _PLAIN | recipe, source_free)
         return function
 
     return add_to_models
@@ -72,7 +78,14 @@ def resolve(config: TrainConfig) -> TrainConfig:
     }
     if config.data_service:
         changes["cache"] = "none"
+    if is_source_free(config):
+        changes["select"] = "last"  # Validation holds positive images.
     return dataclasses.replace(config, **changes)
+
+
+def is_source_free(config: TrainConfig) -> bool:
+    """Tells whether the model is trained on the images of the negative classes alone."""
+    return _model(config).source_free
 
 
 def build(config: TrainConfig, classes: int) -> keras.Model:
@@ -80,7 +93,8 @@ def build(config: TrainConfig, classes: int) -> keras.Model:
 
     Returns:
       A model from [batch, image_size, image_size, 1] in 0..255 to a dict: logits and probabilities,
-      [batch, classes] float32 (float64 at that precision).
+      [batch, classes] float32 (float64 at that precision); of a model with a layer of that name,
+      opacity_logits [batch, height, width, 1].
 
     Raises:
       UserError: no model has that name, or the image is too small for its poolings.
@@ -98,14 +112,14 @@ def build(config: TrainConfig, classes: int) -> keras.Model:
     # A softmax in half precision loses the small probabilities.
     dtype = "float64" if config.precision == "float64" else "float32"
     logits = layers.Dense(classes, name="logits", dtype=dtype)(x)
-    network = keras.Model(
-        image,
-        outputs={
-            "logits": logits,
-            "probabilities": layers.Softmax(name="probabilities", dtype=dtype)(logits),
-        },
-        name=config.model,
-    )
+    outputs = {
+        "logits": logits,
+        "probabilities": layers.Softmax(name="probabilities", dtype=dtype)(logits),
+    }
+    network = keras.Model(image, outputs, name=config.model)
+    if any(layer.name == OPACITY_LOGITS for layer in network.layers):
+        outputs[OPACITY_LOGITS] = network.get_layer(OPACITY_LOGITS).output
+        network = keras.Model(image, outputs, name=config.model)
     if all(layer.name != _LAST_MAP for layer in network.layers):
         raise RuntimeError(
             f"the model {network.name} has no layer named {_LAST_MAP}; give this name to the layer "
@@ -183,6 +197,73 @@ def compact(x: Any, dropout: float) -> Any:
         x = layers.ReLU(name=_LAST_MAP if index == 4 else f"{name}_relu2")(x)
     x = layers.GlobalAveragePooling2D(name="features")(x)  # [batch, 128]
     return StatelessDropout(dropout, name="dropout")(x)
+
+
+@register(
+    image_size=128,
+    optimizer="adamw",
+    learning_rate=2e-3,
+    schedule="cosine",
+    weight_decay=1e-2,
+    view="lungs",
+    paint_opacities=0.6,
+    source_free=True,
+    # Strong: exposure and texture differ between hospitals.
+    rotation=8.0,
+    shear=3.0,
+    zoom=0.18,
+    shift=0.06,
+    brightness=0.18,
+    contrast=0.6,
+    tone=1.8,
+    gamma=0.9,
+    blur=1.8,
+    sharpen=1.8,
+    noise=18.0,
+    coarsen=0.6,
+    jpeg=3.0,
+)
+def opacity(x: Any, dropout: float) -> Any:
+    """A U-Net (Ronneberger 2015, arXiv:1505.04597) whose output is where an opacity is.
+
+    Its last map is that output, at half the input's resolution; the only feature is its mean.
+    """
+    x = layers.LayerNormalization(axis=[1, 2, 3], center=False, scale=False, name="contrast")(x)
+    x = _twice(x, 16, "down0", 2)
+    scales = [x]
+    for index, filters in enumerate((24, 40, 64, 64), start=1):
+        x = layers.MaxPooling2D(name=f"down{index}_pool")(x)  # halves height and width
+        x = _twice(x, filters, f"down{index}")
+        scales.append(x)
+    x = StatelessDropout(dropout / 2, name="dropout")(x)
+    for index, (filters, detail) in enumerate(
+        zip((64, 40, 24, 16), scales[-2::-1], strict=True), start=1
+    ):
+        x = _normalise(_convolve(x, filters, 1, 1, f"up{index}_conv1"), f"up{index}_norm1")
+        x = layers.ReLU(name=f"up{index}_relu1")(x)
+        # To the size of the detail: an odd one was halved with rounding.
+        x = layers.Resizing(*detail.shape[1:3], name=f"up{index}_enlarge")(x)
+        x = layers.Add(name=f"up{index}_add")([x, detail])
+        x = _normalise(_convolve(x, filters, 3, 1, f"up{index}_conv2"), f"up{index}_norm2")
+        x = layers.ReLU(name=f"up{index}_relu2")(x)
+    # Rare at first: most pixels show no opacity.
+    rare = keras.initializers.Constant(-2.0)
+    logits = layers.Conv2D(1, 1, bias_initializer=rare, name=OPACITY_LOGITS)(x)
+    shares = layers.Activation("sigmoid", name="opacity")(logits)
+    # Scaled, so that the mean of a few per cent moves the class.
+    return layers.GlobalAveragePooling2D(name="features")(
+        layers.Rescaling(_OPACITY_SCALE, name=_LAST_MAP)(shares)
+    )
+
+
+def _twice(x: Any, filters: int, name: str, stride: int = 1) -> Any:
+    # Two convolutions, each normalised; the first of a stride has a kernel of 5x5.
+    for index, (size, step) in enumerate(((5 if stride > 1 else 3, stride), (3, 1)), start=1):
+        x = _normalise(
+            _convolve(x, filters, size, step, f"{name}_conv{index}"), f"{name}_norm{index}"
+        )
+        x = layers.ReLU(name=f"{name}_relu{index}")(x)
+    return x
 
 
 def _convolve(x: Any, filters: int, size: int, stride: int, name: str) -> Any:

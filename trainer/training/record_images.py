@@ -30,12 +30,16 @@ class RecordImages:
       builder, split: the prepared set.
       side: side length after resampling, in pixels.
       rows: [m] int, rising: the records to read.
+      feature: image, or lungs for the masks.
 
     Attributes:
       shape: [m, side, side, 1].
     """
 
-    def __init__(self, builder: Any, split: str, side: int, rows: np.ndarray):
+    def __init__(
+        self, builder: Any, split: str, side: int, rows: np.ndarray, feature: str = "image"
+    ):
+        self._feature = feature
         self._builder = builder
         self._split = split
         self._side = side
@@ -72,7 +76,9 @@ class RecordImages:
 
     def take(self, indices: np.ndarray) -> "RecordImages":
         """Selects the images at `indices` ([k] int, rising); they stay in their records."""
-        return RecordImages(self._builder, self._split, self._side, self._rows[indices])
+        return RecordImages(
+            self._builder, self._split, self._side, self._rows[indices], self._feature
+        )
 
     def batches(self, size: int) -> Iterator[np.ndarray]:
         """Yields all images in order, [<= size, side, side, 1] uint8."""
@@ -96,13 +102,15 @@ class RecordImages:
         Returns:
           [n, side, side, 1] float32, whole numbers in 0..255.
         """
-        shape = self._builder.info.features["image"].shape  # (prepared side, prepared side, 1)
+        shape = self._builder.info.features[
+            self._feature
+        ].shape  # (prepared side, prepared side, 1)
         images = tf.map_fn(
             lambda png: tf.ensure_shape(tf.io.decode_png(png, 1), shape),
             tf.io.parse_example(
                 records,
-                {"image": tf.io.FixedLenFeature([], tf.string)},
-            )["image"],  # [n] string, the files
+                {self._feature: tf.io.FixedLenFeature([], tf.string)},
+            )[self._feature],  # [n] string, the files
             fn_output_signature=tf.TensorSpec(shape, tf.uint8),
         )  # [n, prepared side, prepared side, 1]
         if shape[0] == self._side:

@@ -17,6 +17,7 @@ from trainer.config import TrainConfig
 from trainer.training import input_pipeline, layers, models
 
 _PREDICTION_BATCH = 32  # images for each replica
+_DICE_PRIOR = 4.0  # pixels; where nothing is painted, few predicted pixels cost little
 
 
 class ScaledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
@@ -183,8 +184,11 @@ def make_train_step(
 
     def replica_step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         with layers.example_seeds(batch["noise_seed"]), tf.GradientTape() as tape:
-            logits = model(batch["image"], training=True)["logits"]  # [batch, classes]
+            outputs = model(batch["image"], training=True)
+            logits = outputs["logits"]  # [batch, classes]
             losses = _losses(batch["label"], logits, weights, config.label_smoothing)  # [batch]
+            if models.OPACITY_LOGITS in outputs:
+                losses += opacity_losses(batch["opacity"], outputs[models.OPACITY_LOGITS])
             loss = tf.reduce_sum(losses) / config.batch_size  # the replicas' share of the mean
             scaled_loss = optimizer.scale_loss(loss) if scales_loss else loss
         gradients = tape.gradient(scaled_loss, model.trainable_variables)
@@ -253,6 +257,25 @@ def make_predict(
         return powers / powers.sum(axis=1, keepdims=True)
 
     return predict
+
+
+def opacity_losses(opacity: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Computes cross-entropy and half of the Dice loss (Milletari 2016, arXiv:1606.04797).
+
+    Args:
+      opacity: [batch, side, side, 1] float32 in 0..1.
+      logits: [batch, side / s, side / s, 1].
+
+    Returns:
+      [batch].
+    """
+    target = tf.cast(tf.image.resize(opacity, logits.shape[1:3], "area"), logits.dtype)
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(target, logits)
+    predicted = tf.sigmoid(logits)
+    axes = [1, 2, 3]
+    overlap = 2.0 * tf.reduce_sum(predicted * target, axes) + _DICE_PRIOR
+    sizes = tf.reduce_sum(tf.square(predicted) + tf.square(target), axes) + _DICE_PRIOR
+    return tf.reduce_mean(entropy, axes) + 0.5 * (1.0 - overlap / sizes)
 
 
 def _losses(

@@ -1,0 +1,61 @@
+"""The examples of a run: its splits, validation carved out, and the class that paint stands for.
+
+train, validation, notes = run_data.load_train(run, cache, near_duplicates, workers)
+"""
+
+from trainer.analysis.duplicates import NearDuplicates
+from trainer.data.run import Run
+from trainer.errors import UserError
+from trainer.training import input_pipeline, models, split
+from trainer.training.distribution import Workers
+from trainer.training.input_pipeline import Examples
+
+
+def positive_index(run: Run) -> int | None:
+    """Returns the index of the positive class; None without one and where nothing is painted.
+
+    Raises:
+      UserError: opacities are painted, and the set has no positive class.
+    """
+    if not run.config.paint_opacities:
+        return None
+    if run.data.positive_class is None:
+        raise UserError(
+            f"{run.data.name} has no positive class that an image with painted opacities could be "
+            "of; leave --paint_opacities out."
+        )
+    return run.data.class_names.index(run.data.positive_class)
+
+
+def load_split(
+    run: Run, name: str, cache: str, near_duplicates: NearDuplicates, workers: Workers
+) -> Examples:
+    """Loads a split with near-duplicates merged into one group."""
+    masked = name == "train" and bool(run.config.paint_opacities or run.config.swap_backgrounds)
+    with workers.chief_runs_first():  # The chief writes the cache file, the others read it.
+        examples = input_pipeline.load(run.data.builder, name, run.image_size, cache, masked)
+    return near_duplicates.merge_records(examples)
+
+
+def load_train(
+    run: Run, cache: str, near_duplicates: NearDuplicates, workers: Workers
+) -> tuple[Examples, Examples, list[str]]:
+    """Loads train and carves validation out of it.
+
+    Returns:
+      (train, validation, a line on images without lungs where there are any).
+    """
+    # Freed on return: the two subsets are copies of its images.
+    labelled = load_split(run, "train", cache, near_duplicates, workers)
+    train, validation = split.split_train(labelled.labels, labelled.groups, run.config)
+    if models.is_source_free(run.config):
+        train = train[labelled.labels[train] != positive_index(run)]
+    has_lungs = labelled.has_lungs
+    if has_lungs is None or has_lungs.all():
+        return labelled.take(train), labelled.take(validation), []
+    treatment = "seen whole"
+    if run.config.on_no_lungs == "drop":
+        treatment = "left out of training"
+        train = train[has_lungs[train]]
+    message = f"no lungs were found on {(~has_lungs).sum()} of {len(has_lungs)} images; {treatment}"
+    return labelled.take(train), labelled.take(validation), [message]
