@@ -139,6 +139,9 @@ def test_another_hospitals_images_are_scored_and_not_counted(
     evaluation = read_json(run_path / "evaluation/external_hospital/evaluation.json")
     assert evaluation["n"] == 24
     assert "External images: 24" in message
+    # The run's own test split has fewer than five patients a class.
+    assert evaluation["source_probe"] == {}
+    assert "Source probe" not in message
     # The report has a row for each site.
     page = (run_path / "report.html").read_text()
     assert "<td>its own test split</td>" in page
@@ -227,7 +230,14 @@ def test_audit_of_a_run_retrains_without_lungs_and_extends_the_report(run_path: 
     message = audit.audit_run(str(run_path))
     retrained = read_json(run_path / "audit/audit.json")["retrained"]
     rows = {row["name"]: row for row in retrained}
-    assert set(rows) == {"whole_image", "lungs_removed", "lungs_only", "permuted_labels"}
+    assert set(rows) == {
+        "whole_image",
+        "lungs_removed",
+        "lungs_only",
+        "lung_outlines",
+        "permuted_labels",
+        "painted_opacities",
+    }
     # The screen has words for each, not the names of the file.
     assert "lungs_removed" not in message
     # Permuted labels cannot be learned: chance lies in the interval.

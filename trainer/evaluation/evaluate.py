@@ -4,7 +4,6 @@ python -m trainer.evaluate --workdir=runs/mine [--split=test] [--compare=runs/ot
 python -m trainer.evaluate --workdir=runs/mine --manual_dir=OTHER_FOLDER
 """
 
-import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from trainer.analysis import comparison, metrics, predictions, refusal
 from trainer.analysis.duplicates import NearDuplicates
 from trainer.analysis.predictions import Predictions
 from trainer.analysis.refusal import Refusal
+from trainer.analysis.source_probe import Features
 from trainer.data import records
 from trainer.data.records import Records
 from trainer.data.run import Run, open_finished
@@ -26,31 +26,16 @@ from trainer.evaluation import (
     external_set,
     ledger,
     maps,
-    near_duplicates,
     recalibrate,
     report,
     saved_model,
+    site_probe,
 )
 from trainer.evaluation.description import plain
+from trainer.evaluation.evaluation_set import EvaluationSet, open_own, sample_remarks
 from trainer.evaluation.result import SYNTHETIC_WARNING
 from trainer.evaluation.saved_model import SavedModel
-from trainer.training import split
 from trainer.workdir import write_json
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationSet:
-    """The images of one evaluation.
-
-    Attributes:
-      name: of the folder under evaluation/ and in titles.
-      records: the images, with near-duplicates merged into one group.
-      remarks: what a reader must know about them, one line each.
-    """
-
-    name: str
-    records: Records
-    remarks: tuple[str, ...]
 
 
 def evaluate_trained(
@@ -75,10 +60,11 @@ def evaluate_trained(
     fitted.save(run.workdir.model / "refusal.npz")
 
     test = duplicates.merge_records(splits["test"])
-    evaluation_set = EvaluationSet("test", test, _sample_remarks(splits["test"]))
-    tested = score(run, model, evaluation_set, fitted)
+    evaluation_set = EvaluationSet("test", test, sample_remarks(splits["test"]))
+    tested, _ = score(run, model, evaluation_set, fitted)
     # The audit merges groups itself, after it has counted pairs between the patients of groups.csv.
-    facts = audit.audit_beside_model(run, splits, duplicates, tested).facts
+    wholes = {name: images.whole_radiographs() for name, images in splits.items()}
+    facts = audit.audit_beside_model(run, wholes, duplicates, tested).facts
     counts = facts["near_duplicates"]
     return {
         "controls": {
@@ -131,15 +117,18 @@ def evaluate(
             EvaluationSet(*external_set.open_external(folder, run.data)) for folder in manual_dirs
         )
     else:
-        sets = [_own_split(run, split_name)]
+        sets = [open_own(run, split_name)]
     lines = []
+    own = _own_features(run, model) if manual_dirs else None
     for evaluation_set in sets:
-        scored = score(run, model, evaluation_set, fitted)
+        scored, features = score(run, model, evaluation_set, fitted)
         lines += [*evaluation_set.remarks, *_score_lines(run, scored)]
         # Only test is counted: the ledger guards the split that results are reported on.
         if evaluation_set.name == "test":
             lines += _count_scoring(run, evaluation_set, scored)
         folder = _folder(run, evaluation_set)
+        if own is not None:
+            lines += site_probe.measure(folder, own, scored, features)
         if manual_dirs and calibrate_on:
             recalibrated = recalibrate.recalibrate(scored, calibrate_on, run.config.seed)
             write_json(folder / "recalibrated.json", recalibrated)
@@ -153,7 +142,7 @@ def evaluate(
 
 def score(
     run: Run, model: SavedModel, evaluation_set: EvaluationSet, fitted: Refusal | None
-) -> Predictions:
+) -> tuple[Predictions, np.ndarray]:
     """Scores a model on images; writes evaluation.json, predictions.csv and figures.
 
     Args:
@@ -161,6 +150,9 @@ def score(
       model: the saved model.
       evaluation_set: the images.
       fitted: the model's refusal; None without one.
+
+    Returns:
+      (predictions, features [n, channels]).
     """
     folder = _folder(run, evaluation_set)
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,7 +173,13 @@ def score(
     content |= maps.measure_maps(model, images, scored, folder, title)
     predictions.write(folder / "predictions.csv", scored)
     write_json(folder / "evaluation.json", content)
-    return scored
+    return scored, features
+
+
+def _own_features(run: Run, model: SavedModel) -> Features:
+    """Computes the features of the run's own test split."""
+    test = records.read(run.data.builder, "test", masks=False)
+    return Features(model.predict(test.images)[1], test.labels, test.groups)
 
 
 def record_scoring(
@@ -217,46 +215,6 @@ def _count_scoring(run: Run, test: EvaluationSet, scored: Predictions) -> list[s
         f"This test split has been scored {scoring['count']} times by runs that share its data_dir."
     )
     return [line, scoring["warning"]] if scoring["warning"] else [line]
-
-
-def _own_split(run: Run, name: str) -> EvaluationSet:
-    """Reads validation, or test without the images that copy a training image."""
-    duplicates = near_duplicates.find_in_dataset(run.data, run.config.group_copies)
-    if name == "validation":
-        path = run.workdir.predictions / "validation.csv"
-        if not path.exists():
-            raise UserError("this run held out no validation images; score it with --split=test.")
-        # As the run recorded them. The split depends on the order of the images.
-        recorded = predictions.read(path, run.data.positive_class).filenames
-        validation = records.read(run.data.builder, "train", only=recorded)
-        fitted = "the temperature"
-        if split.selects_best(run.config):
-            fitted = "the weights and the temperature"
-        warning = (
-            f"The validation part chose {fitted}: its scores are too good to be reported as a test."
-        )
-        remarks = (*_sample_remarks(validation), warning)
-        return EvaluationSet(name, duplicates.merge_records(validation), remarks)
-    test = duplicates.merge_records(records.read(run.data.builder, "test"))
-    remarks = _sample_remarks(test)
-    # Copies of training images: the model knows them by heart.
-    copied = duplicates.copied_from_elsewhere(test.filenames)  # [n] bool
-    if copied.all():
-        raise UserError(
-            "every test image copies a training image, so no test score can be given; score the "
-            "run on other images with --manual_dir."
-        )
-    if copied.any():
-        warning = (
-            f"{copied.sum()} of {len(test)} test images copy a training image and are left out "
-            "here; metrics.json has the score of them all."
-        )
-        return EvaluationSet(name, test.take(~copied), (*remarks, warning))
-    return EvaluationSet(name, test, remarks)
-
-
-def _sample_remarks(images: Records) -> tuple[str, ...]:
-    return (images.sampling_note,) if images.sampling_note else ()
 
 
 def _folder(run: Run, evaluation_set: EvaluationSet) -> Path:

@@ -92,7 +92,7 @@ def _lung_share(maps: np.ndarray, sample: Records) -> tuple[Estimate, str]:
     if sample.lung_masks is not None:
         return explanation.lung_share(maps, sample.lung_masks, sample.groups), "as drawn"
     masks = lungs.mask(sample.images)  # [n, side, side] bool
-    return explanation.lung_share(maps, masks, sample.groups), "approximate"
+    return explanation.lung_share(maps, masks, sample.groups), "predicted"
 
 
 def _draw(

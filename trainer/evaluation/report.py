@@ -12,6 +12,7 @@ from typing import Any
 
 import jinja2
 
+from trainer.data import views
 from trainer.evaluation import sites
 from trainer.evaluation.result import read_spread
 from trainer.workdir import Workdir, read_json
@@ -136,11 +137,13 @@ def _spread(path: Path) -> dict[str, Any] | None:
 def _training_lines(metrics: dict[str, Any], config: dict[str, Any]) -> list[str]:
     settings = config["config"]
     dataset = metrics["dataset"]
+    shown = "lungs" if settings.get("view") == views.LUNGS else "whole radiograph"
     counts = ", ".join(f"{count} in {split}" for split, count in dataset["images"].items())
     lines = [
         (
             f"Network {metrics['model']} with {metrics['parameters']:,} weights, at "
-            f"{settings['image_size']} × {settings['image_size']} pixels; {settings['epochs']} "
+            f"{settings['image_size']} × {settings['image_size']} pixels of the {shown}; "
+            f"{settings['epochs']} "
             f"epochs of batches of {settings['batch_size']}, {settings['optimizer']} at "
             f"{settings['learning_rate']:g} ({settings['schedule']}), seed {settings['seed']}."
         ),
@@ -149,6 +152,11 @@ def _training_lines(metrics: dict[str, Any], config: dict[str, Any]) -> list[str
             f"{dataset['source_fingerprint'][:16]}."  # Long enough to compare by eye.
         ),
     ]
+    if settings.get("paint_opacities"):
+        lines.append(
+            f"Opacities were painted into the lungs of {settings['paint_opacities']:.0%} of the "
+            "training images; an image with paint counted as positive."
+        )
     scorings = metrics.get("ledger", {}).get("count")
     if scorings:
         lines.append(

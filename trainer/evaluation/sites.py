@@ -73,7 +73,8 @@ def scores(workdir: Workdir) -> list[dict[str, Any]]:
     """Collects the scores of a run at each site, its own test first.
 
     Returns:
-      site, n, groups, accuracy, roc_auc of each evaluation in WORKDIR/evaluation but validation.
+      site, n, groups, accuracy, roc_auc and source_probe (class → AUC) of each evaluation in
+      WORKDIR/evaluation but validation.
     """
     rows = []
     for path in sorted((workdir.path / "evaluation").glob("*/evaluation.json")):
@@ -89,6 +90,7 @@ def scores(workdir: Workdir) -> list[dict[str, Any]]:
             "groups": accuracy["groups"],
             "accuracy": accuracy,
             "roc_auc": measured.get("roc_auc"),
+            "source_probe": read_json(path).get("source_probe", {}),
         }
         rows.append(row)
     return sorted(rows, key=lambda row: not row["own"])
