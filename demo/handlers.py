@@ -23,19 +23,19 @@ from trainer.errors import UserError
 from trainer.inference import batch
 
 # What the images show.
-WHOLE, OUTLINED, CUT = PARTS = ("Whole radiograph", "Lungs outlined", "Cut at the lungs")
+WHOLE, OUTLINED, CUT = DISPLAYS = ("Whole radiograph", "Lungs outlined", "Cut at the lungs")
 
 NO_VERDICT = "<p>The answer appears here.</p>"
 
 
 def slider_images(
-    result: serving.Result | None, part: str, opacity: float, width: float, level: float
+    result: serving.Result | None, display: str, opacity: float, width: float, level: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Draws the radiograph without and with its evidence, each [height, width, 3] uint8.
 
     Args:
       result: of the last upload; None before it.
-      part: of `PARTS`; where no lungs were found, the whole radiograph.
+      display: of `DISPLAYS`; where no lungs were found, the whole radiograph.
       opacity: of the map, in 0..1.
       width: of the window, in grey levels.
       level: of the window, in grey levels.
@@ -46,8 +46,8 @@ def slider_images(
     plain = evidence = np.repeat(grey[..., None], 3, axis=2)  # [height, width, 3]
     if result.evidence is not None:
         evidence = serving.overlay(grey, result.evidence, opacity)
-    if result.lungs is not None and part != WHOLE:
-        change = serving.outline if part == OUTLINED else serving.cut
+    if result.lungs is not None and display != WHOLE:
+        change = serving.outline if display == OUTLINED else serving.cut
         plain, evidence = (change(picture, result.lungs) for picture in (plain, evidence))
     return plain, evidence
 
@@ -69,7 +69,7 @@ class Handlers:
     def show(
         self,
         path: str | None,
-        part: str,
+        display: str,
         opacity: float,
         width: float,
         level: float,
@@ -86,7 +86,7 @@ class Handlers:
         return (
             result,
             text.verdict_card(self.served, result),
-            slider_images(result, part, opacity, width, level),
+            slider_images(result, display, opacity, width, level),
         )
 
     def show_all(

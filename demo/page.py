@@ -72,9 +72,9 @@ def _classify_tab(events: handlers.Handlers) -> None:
             verdict = gr.HTML(handlers.NO_VERDICT, elem_id="verdict")
             slider, view = _evidence_view()
     upload.change(events.show, [upload, *view], [result, verdict, slider], api_visibility="private")
-    part, *sliders = view
+    display, *sliders = view
     # On release, not while the handle moves: each call draws an image.
-    for event in (part.change, *(slider.release for slider in sliders)):
+    for event in (display.change, *(slider.release for slider in sliders)):
         event(
             handlers.slider_images,
             [result, *view],
@@ -122,7 +122,7 @@ def _upload_one() -> gr.File:
 
 
 def _evidence_view() -> tuple[gr.ImageSlider, tuple[gr.Radio, *tuple[gr.Slider, ...]]]:
-    # Adds the images; returns them, and part, opacity, width and level.
+    # Adds the images; returns them, and display, opacity, width and level.
     images = gr.ImageSlider(
         label="The radiograph, and the evidence for the class named (left, right)",
         format="png",  # JPEG would blur the evidence
@@ -130,14 +130,16 @@ def _evidence_view() -> tuple[gr.ImageSlider, tuple[gr.Radio, *tuple[gr.Slider, 
         elem_id="evidence",
         max_height=520,
     )
-    part = gr.Radio(list(handlers.PARTS), value=handlers.WHOLE, label="Show", elem_id="part")
+    display = gr.Radio(
+        list(handlers.DISPLAYS), value=handlers.WHOLE, label="Show", elem_id="display"
+    )
     opacity = gr.Slider(0.0, 1.0, value=0.6, step=0.05, label="Opacity of the map")
     with gr.Row():
         width = gr.Slider(
             1, 255, value=255, step=1, label="Window (grey levels)", min_width=140
         )  # grey levels
         level = gr.Slider(0, 255, value=127, step=1, label="Level", min_width=140)
-    return images, (part, opacity, width, level)
+    return images, (display, opacity, width, level)
 
 
 def _batch_tab(events: handlers.Handlers) -> None:

@@ -182,7 +182,7 @@ def _find_lungs(film: np.ndarray) -> np.ndarray | None:
 def _onto_film(
     evidence: np.ndarray, film: np.ndarray, box: tuple[float, float, float, float]
 ) -> np.ndarray:
-    """Puts the map of a square where the square was, in the film's own aspect ratio.
+    """Resizes the map of a square to its box on the film.
 
     Args:
       evidence: [side, side] float32.

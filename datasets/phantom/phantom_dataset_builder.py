@@ -143,8 +143,8 @@ def _draw_example(config: PhantomConfig, split: str, first: int, number: int) ->
     pictures, square = shards.encode_pictures(image, config.side, config.view)
     masks = {"lung_mask": example.lung_mask, "lesion_mask": example.lesion_mask}
     for name, mask in masks.items():
-        part = radiograph.standardize(mask * np.uint8(255), config.side, square.box)
-        pictures[name] = io.BytesIO(radiograph.encode(part))
+        cut = radiograph.standardize(mask * np.uint8(255), config.side, square.box)
+        pictures[name] = io.BytesIO(radiograph.encode(cut))
     return {
         **pictures,
         "label": phantom.CLASSES[label],

@@ -184,17 +184,17 @@ def test_the_lungs_are_outlined_or_cut_out(served, image_path):
     result = serving.predict(served, image_path)
     assert 0.1 < result.lungs.mean() < 0.6
     whole, outlined, lungs = (
-        handlers.slider_images(result, part, 0.6, 255, 127) for part in handlers.PARTS
+        handlers.slider_images(result, display, 0.6, 255, 127) for display in handlers.DISPLAYS
     )
     changed = (whole[0] != outlined[0]).any(axis=2)
     assert 0 < changed.mean() < 0.1
     # Both pictures are cut alike, at the lungs.
     assert lungs[0].shape == lungs[1].shape
     assert lungs[0].shape[0] < whole[0].shape[0]
-    # Without lungs every part is the whole radiograph.
+    # Without lungs every display is the whole radiograph.
     noise = dataclasses.replace(result, lungs=None)
-    for part in handlers.PARTS:
-        plain, _ = handlers.slider_images(noise, part, 0.6, 255, 127)
+    for display in handlers.DISPLAYS:
+        plain, _ = handlers.slider_images(noise, display, 0.6, 255, 127)
         np.testing.assert_array_equal(plain, whole[0])
 
 

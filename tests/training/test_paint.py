@@ -91,10 +91,10 @@ def test_a_slice_of_a_batch_is_painted_like_the_whole(films, seed, first):
     config = TrainConfig(view="lungs", paint_opacities=0.6)
     images, lungs = (tf.constant(pixels) for pixels in films)
     whole = augment.random_views(images, seed, config, lungs=lungs)
-    part = slice(first, first + 2)
-    views = augment.random_views(images[part], seed, config, first, 8, lungs[part])
+    rows = slice(first, first + 2)
+    views = augment.random_views(images[rows], seed, config, first, 8, lungs[rows])
     for name in ("image", "opacity"):
-        np.testing.assert_array_equal(views[name], whole[name][part])
+        np.testing.assert_array_equal(views[name], whole[name][rows])
 
 
 def test_painted_images_become_positive_the_same_eagerly_and_in_a_data_set(films):

@@ -120,7 +120,7 @@ def standardize(
     side: int = STANDARD_SIDE,
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
 ) -> np.ndarray:
-    """Turns a radiograph, or a part of it, into the square that the network takes.
+    """Turns a radiograph, or its box, into the network's square.
 
     8-bit levels stay unchanged. Deeper ones are scaled linearly: 0 stays 0 and white becomes 255.
     Contrast is never stretched to the image's own range: an image saved with 8, 12 or 16 bits gives
@@ -135,15 +135,15 @@ def standardize(
     Args:
       radiograph: the result of `read`, or its pixels ([height, width] uint8 or uint16).
       side: side length of the square, in pixels.
-      box: the part, (x0, y0, x1, y1) as shares of width and height; by default all.
+      box: (x0, y0, x1, y1) as shares of width and height; by default all.
 
     Returns:
       [side, side] uint8, a new array.
     """
     image = Image.fromarray(_to_8_bits(radiograph))
     x0, y0, x1, y1 = box
-    part = (x0 * image.width, y0 * image.height, x1 * image.width, y1 * image.height)
-    return np.array(image.resize((side, side), Image.Resampling.BILINEAR, box=part))
+    corners = (x0 * image.width, y0 * image.height, x1 * image.width, y1 * image.height)
+    return np.array(image.resize((side, side), Image.Resampling.BILINEAR, box=corners))
 
 
 def shrink(radiograph: Radiograph | np.ndarray, longest: int) -> np.ndarray:

@@ -95,7 +95,7 @@ def audit_run(path: str, data_dir: str | None = None, seed: int = 0) -> str:
 
 
 def _masks_note(train: Records) -> str:
-    """Says where lung masks come from and how much of the lungs they leave visible."""
+    """Describes the source of the lung masks and the lung that they leave visible."""
     if train.lung_masks is not None:
         return "Lung fields as the program drew them; none of the lung stays visible without them."
     held_out = lungs.facts()["held_out"]

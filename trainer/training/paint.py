@@ -68,24 +68,24 @@ class _Draw:
     # Random numbers of a slice of a batch, each call from a stream of its own. They are drawn for
     # the whole batch, so that a slice of it gets the same.
 
-    def __init__(self, seed: tf.Tensor, batch_size: int | tf.Tensor, part: slice, side: int):
+    def __init__(self, seed: tf.Tensor, batch_size: int | tf.Tensor, rows: slice, side: int):
         self._streams = (
             tf.random.experimental.stateless_fold_in(seed, stream) for stream in itertools.count()
         )
         self._batch_size = batch_size
-        self._part = part
+        self._rows = rows
         self._side = side
 
     def uniform(self, low: float, high: float) -> tf.Tensor:
         # [n, 1, 1, 1]
         shape = [self._batch_size, 1, 1, 1]
-        return tf.random.stateless_uniform(shape, next(self._streams), low, high)[self._part]
+        return tf.random.stateless_uniform(shape, next(self._streams), low, high)[self._rows]
 
     def exponential(self, low: float, high: float) -> tf.Tensor:
         # e to the power of a uniform number, [n, 1, 1, 1]. The last bit may differ on a slice.
         shape = [self._batch_size, 1, 1, 1]
         powers = tf.random.stateless_uniform(shape, next(self._streams), low, high)
-        return tf.exp(powers)[self._part]
+        return tf.exp(powers)[self._rows]
 
     def flag(self, share: float) -> tf.Tensor:
         # [n, 1, 1, 1], 1 with this probability, else 0.
@@ -94,7 +94,7 @@ class _Draw:
     def noise(self, cells: int) -> tf.Tensor:
         # [n, side, side, 1], smooth, of deviation near 1.
         shape = [self._batch_size, cells, cells, 1]
-        normal = tf.random.stateless_normal(shape, next(self._streams))[self._part]
+        normal = tf.random.stateless_normal(shape, next(self._streams))[self._rows]
         return tf.image.resize(normal, [self._side, self._side], "bicubic")
 
 
