@@ -43,6 +43,20 @@ def test_same_settings_open_it_again_and_others_are_refused_with_the_difference(
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
 
+def test_a_workdir_of_an_earlier_version_opens_with_the_same_settings(tmp_path):
+    config = TrainConfig(workdir=str(tmp_path / "run"))
+    path = open_workdir(config).path / "config.json"
+    record = json.loads(path.read_text())
+    # Version 0.1.0 had none of these settings.
+    later = ("view", "on_no_lungs", "paint_opacities", "swap_backgrounds", "tone", "gamma", "jpeg")
+    for name in (*later, "coarsen", "blur", "sharpen", "noise"):
+        del record["config"][name]
+    path.write_text(json.dumps(record))
+    open_workdir(config)
+    with pytest.raises(UserError, match="view: whole → lungs"):
+        open_workdir(dataclasses.replace(config, view="lungs"))
+
+
 def test_extending_records_the_earlier_epochs_and_moves_the_scores(tmp_path):
     config = TrainConfig(workdir=str(tmp_path / "run"))
     workdir = open_workdir(config)

@@ -30,6 +30,13 @@ _REPORTED_PACKAGES = (
     "pydicom",
 )
 
+# Settings of recipes that records of earlier versions lack, as those versions trained.
+_EARLIER: dict[str, Any] = {
+    "view": "whole",
+    "paint_opacities": 0.0,
+    **dict.fromkeys(("tone", "gamma", "coarsen", "blur", "sharpen", "noise", "jpeg"), 0.0),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
@@ -147,7 +154,7 @@ def open_or_create(
 def recorded_config(path: Path) -> TrainConfig | None:
     """Returns the configuration in a workdir's config.json, or None without one."""
     path = path / "config.json"
-    return from_dict(read_json(path)["config"]) if path.exists() else None
+    return _read_config(read_json(path)) if path.exists() else None
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -223,7 +230,7 @@ def _create(
 def _resume(path: Path, config: TrainConfig, dataset: dict[str, Any], writes: bool) -> None:
     # Refuses other settings than those in config.json, but for more epochs with --extend.
     record = read_json(path / "config.json")
-    recorded = from_dict(record["config"])
+    recorded = _read_config(record)
     longer = dataclasses.replace(recorded, epochs=config.epochs)
     extends = config.epochs > recorded.epochs and not differences(longer, config)
     # Only the chief extends; the other workers read what it wrote.
@@ -245,6 +252,10 @@ def _resume(path: Path, config: TrainConfig, dataset: dict[str, Any], writes: bo
     if len(changes) == 1 and changes[0].startswith("epochs:"):
         message += " (--extend trains for more epochs)"
     raise UserError(f"{message}.")
+
+
+def _read_config(record: dict[str, Any]) -> TrainConfig:
+    return from_dict(_EARLIER | record["config"])
 
 
 def _extend(path: Path, record: dict[str, Any], epochs: int) -> None:

@@ -10,6 +10,7 @@ from trainer.data import phantom
 from trainer.errors import UserError
 from trainer.training import backgrounds, input_pipeline
 from trainer.training.input_pipeline import Examples
+from trainer.training.record_images import RecordImages
 
 SIDE = 64
 
@@ -64,6 +65,15 @@ def test_workers_get_the_slices_of_one_batch(films):
     assert 0.3 < changed.mean() <= 1.0
     # No label changes: a background shows no disease.
     np.testing.assert_array_equal(bare["label"], whole["label"])
+
+
+def test_images_that_auto_left_in_their_records_are_refused(films):
+    names = np.array([str(index) for index in range(12)])
+    images = RecordImages.__new__(RecordImages)  # Never read.
+    examples = Examples(images, np.zeros(12, np.int32), names, names)
+    config = TrainConfig(view="lungs", swap_backgrounds=0.5)
+    with pytest.raises(UserError, match="give --cache=disk"):
+        input_pipeline.training_batches(examples, config)
 
 
 def test_records_cannot_be_read_in_any_order():

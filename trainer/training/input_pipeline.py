@@ -17,6 +17,7 @@ import tensorflow as tf
 from trainer.analysis.predictions import Predictions
 from trainer.config import TrainConfig
 from trainer.data.prepared import PreparedDataset
+from trainer.errors import UserError
 from trainer.training import augment, image_store, split_images
 from trainer.training.record_images import RecordImages
 from trainer.training.split_images import Images
@@ -167,6 +168,9 @@ def training_batches(
       workers: number of consecutive slices.
       positive: the class of an image that opacities were painted into; `examples` have lungs then.
 
+    Raises:
+      UserError: backgrounds are swapped, and the images are in records.
+
     Returns:
       A dataset of dicts: image [batch, side, side, 1] float32 in 0..255; label [batch] int32; index
       [batch] int32 into `examples`; noise_seed [batch, 2] int64, one pair an example, for stateless
@@ -175,6 +179,11 @@ def training_batches(
       replicas and workers does not change it.
     """
     labels = tf.constant(examples.labels, tf.int32)
+    if config.swap_backgrounds and isinstance(examples.images, RecordImages):
+        raise UserError(
+            "--swap_backgrounds takes images in any order, and these are read from their records; "
+            "give --cache=disk."
+        )
     read_images = split_images.reader(examples.images)
     read_lungs = None if examples.lungs is None else split_images.reader(examples.lungs)
     count = config.batch_size // workers
