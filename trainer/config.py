@@ -185,13 +185,13 @@ class TrainConfig:
     )
     brightness: float | None = _augmentation(
         None,
-        "Largest change of brightness, as a fraction of the full range. Default: 0; opacity 0.18.",
+        "Largest change of brightness, as a fraction of the full range. Default: 0; opacity 0.08.",
         low=0.0,
         high=1.0,
     )
     contrast: float | None = _augmentation(
         None,
-        "Largest change of contrast, as a fraction. Default: 0; opacity 0.6.",
+        "Largest change of contrast, as a fraction. Default: 0; opacity 0.35.",
         low=0.0,
         high=0.9,
     )
@@ -203,7 +203,7 @@ class TrainConfig:
     )
     gamma: float | None = _augmentation(
         None,
-        "Largest logarithm of the exponent of a power law. Default: 0; opacity 0.9.",
+        "Largest logarithm of the exponent of a power law. Default: 0; opacity 0.6.",
         low=0.0,
         high=2.0,
     )
@@ -221,7 +221,7 @@ class TrainConfig:
     )
     noise: float | None = _augmentation(
         None,
-        "Largest deviation of noise, in grey levels; half stay clean. Default: 0; opacity 18.",
+        "Largest deviation of noise, in grey levels; half stay clean. Default: 0; opacity 12.",
         low=0.0,
         high=64.0,
     )
@@ -272,6 +272,18 @@ class TrainConfig:
     )
     ensemble: bool = _repetition(
         False, "Save the mean of the members of --folds or --seeds as the model."
+    )
+
+    rounds: int = _repetition(
+        1,
+        "Rounds of self-training, with --model=opacity. From the second on it also learns the "
+        "opacity maps that the round before gives positive images; with --ensemble, all its seeds.",
+        low=1,
+        high=9,
+    )
+    teacher: str | None = _repetition(
+        None,
+        "Workdir of a finished run that gives the maps, in place of a round. Default: none.",
     )
 
     # Devices: the layout of replicas, which changes no result

@@ -104,6 +104,22 @@ def test_a_killed_run_resumes_on_another_layout(
 
 
 @pytest.mark.slow
+def test_painted_rounds_are_the_same_on_replicas_and_after_a_kill(tmp_path: Path) -> None:
+    flags = (
+        *("--dataset=phantom", "--phantom_train=32", "--phantom_test=8", "--prepared_side=64"),
+        *("--model=opacity", "--rounds=2", "--epochs=16", "--swap_backgrounds=0.3"),
+        *("--cache=memory", "--precision=float64"),
+    )
+    data = tmp_path / "data"
+    expected = run(tmp_path / "single", data, (1, 0), *flags)
+    killed = tmp_path / "killed"
+    # In the second round: the first is a member of the workdir.
+    chaos.kill_all(chaos.start(killed, data, 1, *flags), killed, chaos.at_step(20))
+    assert_same(run(killed, data, (1, 0), *flags), expected)
+    assert_same(run(tmp_path / "replicas", data, (1, 2), *flags), expected)
+
+
+@pytest.mark.slow
 def test_drift_of_two_workers_in_float32_is_small_and_reported(
     data_dir: Path, tmp_path: Path, record_property: Any
 ) -> None:

@@ -110,6 +110,31 @@ def test_model_without_a_last_map_is_refused(monkeypatch):
         build("flat")
 
 
+def test_a_single_feature_starts_without_a_sign():
+    # A wrong one would outlast a short training.
+    assert not build("opacity").get_layer("logits").kernel.numpy().any()
+    assert build("compact").get_layer("logits").kernel.numpy().all()
+
+
+def test_the_class_does_not_change_the_opacity_map():
+    network = build("opacity")
+    network.get_layer("logits").kernel.assign([[1.0, -1.0]])
+    with tf.GradientTape() as tape:
+        outputs = network(tf.zeros((1, 128, 128, 1)), training=False)
+        loss = tf.reduce_sum(outputs["logits"][:, 0])
+    weights = network.trainable_variables
+    gradients = zip(weights, tape.gradient(loss, weights), strict=True)
+    changed = {weight.path for weight, gradient in gradients if gradient is not None}
+    assert changed == {"logits/kernel", "logits/bias"}
+
+
+@pytest.mark.parametrize("setting", [{"rounds": 2}, {"teacher": "runs/first"}])
+def test_only_a_model_with_an_opacity_map_learns_in_rounds(setting):
+    assert models.resolve(TrainConfig(model="opacity", **setting)).paint_opacities > 0.0
+    with pytest.raises(UserError, match=r"^[^\n]*--model=opacity[^\n]*$"):
+        models.resolve(TrainConfig(model="compact", **setting))
+
+
 @given(st.sampled_from(models.names()), st.one_of(st.none(), st.floats(1e-6, 1.0)))
 def test_recipe_fills_only_what_was_left_open(name, rate):
     config = models.resolve(TrainConfig(model=name, learning_rate=rate))

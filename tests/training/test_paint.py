@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trainer.config import TrainConfig
 from trainer.data import phantom
-from trainer.training import augment, input_pipeline, paint
+from trainer.training import augment, augment_geometry, input_pipeline, paint
 from trainer.training.input_pipeline import Examples
 
 SIDE = 64
@@ -85,14 +85,29 @@ def test_opacities_brighten_the_lungs_and_decoys_the_rest(films):
     assert np.mean(outside) > 2.0
 
 
+def test_opacities_of_the_image_move_with_it_and_stay_beside_paint(films):
+    config = TrainConfig(view="lungs", paint_opacities=0.5, rotation=10.0, shift=0.1)
+    images, lungs = (tf.constant(pixels) for pixels in films)
+    seed = tf.constant((3, 4), tf.int64)
+    painted = augment.random_views(images, seed, config, others={"lungs": lungs})
+    # The lungs as opacities: where the view of the lungs is white, all is opaque.
+    both = augment.random_views(images, seed, config, others={"lungs": lungs, "opacity": lungs})
+    np.testing.assert_array_equal(painted["image"], both["image"])
+    masks = augment_geometry.resample(
+        lungs, augment_geometry.affine_transforms(augment.draw(seed, 8, config), config, 64)
+    )
+    expected = tf.maximum(painted["opacity"], masks / 255.0)
+    np.testing.assert_allclose(both["opacity"], expected, atol=1e-6)
+
+
 @settings(max_examples=6)
 @given(SEEDS, st.integers(0, 6))
 def test_a_slice_of_a_batch_is_painted_like_the_whole(films, seed, first):
     config = TrainConfig(view="lungs", paint_opacities=0.6)
     images, lungs = (tf.constant(pixels) for pixels in films)
-    whole = augment.random_views(images, seed, config, lungs=lungs)
+    whole = augment.random_views(images, seed, config, others={"lungs": lungs})
     rows = slice(first, first + 2)
-    views = augment.random_views(images[rows], seed, config, first, 8, lungs[rows])
+    views = augment.random_views(images[rows], seed, config, first, 8, {"lungs": lungs[rows]})
     for name in ("image", "opacity"):
         np.testing.assert_array_equal(views[name], whole[name][rows])
 

@@ -47,6 +47,25 @@ def test_a_source_free_model_is_trained_on_negative_images_alone(run):
     assert 0.2 < (train.lungs > 127).mean() < 0.8
 
 
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_positive_images_get_the_maps_that_are_learnt(run, cache):
+    workers = distribution.Workers(distribution.make_strategy(run.config))
+
+    def find_opacities(images: np.ndarray) -> np.ndarray:
+        return 255 - images
+
+    arguments = (run, cache, NO_DUPLICATES, workers, find_opacities)
+    if cache == "disk":
+        with pytest.raises(UserError, match=r"^[^\n]*--cache=memory[^\n]*$"):
+            run_data.load_train(*arguments)
+        return
+    train, _, _ = run_data.load_train(*arguments)
+    positive = train.labels == run_data.positive_index(run)
+    assert 0 < positive.sum() < len(train)
+    np.testing.assert_array_equal(train.opacities[positive], 255 - train.images[positive])
+    assert not train.opacities[~positive].any()
+
+
 def test_other_models_see_every_class(run):
     train, _, _ = load(run, model="compact")
     assert set(train.labels) == {0, 1}

@@ -19,7 +19,7 @@ from trainer.config import TrainConfig
 from trainer.data.run import open_run
 from trainer.errors import Stopped
 from trainer.evaluation.result import Result
-from trainer.experiments import ensemble
+from trainer.experiments import ensemble, self_training
 from trainer.experiments.run import train_and_evaluate
 from trainer.training import models
 from trainer.training.loop import resume_command
@@ -38,14 +38,18 @@ def run(config: TrainConfig) -> Result:
       UserError, Stopped: as `train_and_evaluate`.
     """
     if config.fold is not None or not (config.folds or config.seeds > 1):
-        return train_and_evaluate(config)
+        return _train_rounds(config)
     started = time.monotonic()
     # Opened before the members, so that wrong settings are an error before hours of training.
     opened = open_run(models.resolve(config), requested=config)
     config = opened.config
+    if config.ensemble and config.seeds > 1 and config.rounds > 1:
+        # Of all seeds: the mean of their maps is a better target than the map of one.
+        before = self_training.round_before(config)
+        _train_member(config, f"round {before.rounds}", before)
     results = []
     if not config.folds and not config.ensemble:
-        results.append(train_and_evaluate(config))  # The run itself is the first of the seeds.
+        results.append(_train_rounds(config))  # The run itself is the first of the seeds.
     for name, member in _members(config, opened.workdir.path).items():
         results.append(_train_member(config, name, member))
 
@@ -66,7 +70,7 @@ def run(config: TrainConfig) -> Result:
         seconds = time.monotonic() - started
         return ensemble.save_and_score(opened, results, _held_out(results), seconds)
     if config.folds:
-        return train_and_evaluate(config, _held_out(results, calibrated=False))
+        return _train_rounds(config, _held_out(results, calibrated=False))
     return results[0]
 
 
@@ -104,6 +108,9 @@ def _members(config: TrainConfig, root: Path) -> dict[str, TrainConfig]:
         first = config.seed + (0 if config.ensemble else 1)
         seeds = range(first, config.seed + config.seeds)
         changes = {f"seed_{seed}": {"seed": seed, "seeds": 1} for seed in seeds}
+        if config.ensemble and config.rounds > 1:
+            learnt = {"rounds": 1, "teacher": self_training.round_before(config).workdir}
+            changes = {name: change | learnt for name, change in changes.items()}
     return {
         name: dataclasses.replace(
             config, ensemble=False, workdir=str(root / "members" / name), **change
@@ -112,11 +119,30 @@ def _members(config: TrainConfig, root: Path) -> dict[str, TrainConfig]:
     }
 
 
+def _train_rounds(config: TrainConfig, out_of_fold: Predictions | None = None) -> Result:
+    """Trains one model, after the rounds of self-training before it.
+
+    Args:
+      config: of the last round; the others are members of its workdir.
+      out_of_fold: as for `train_and_evaluate`.
+    """
+    if config.rounds > 1:
+        opened = open_run(models.resolve(config), requested=config)
+        config = opened.config
+        if not opened.workdir.finished:
+            before = dataclasses.replace(
+                self_training.round_before(config), folds=0, seeds=1, ensemble=False
+            )
+            _train_member(config, f"round {before.rounds}", before)
+            keras.utils.clear_session()
+    return train_and_evaluate(config, out_of_fold)
+
+
 def _train_member(config: TrainConfig, name: str, member: TrainConfig) -> Result:
     keras.utils.clear_session()  # The graphs of earlier members would stay in memory.
     print(f"── {name} ──", flush=True)
     try:
-        return train_and_evaluate(member)
+        return run(member)
     except Stopped as stop:
         raise Stopped(f"stopped in {name}; to go on: {resume_command(config)}") from stop
 

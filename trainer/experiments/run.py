@@ -14,6 +14,7 @@ from trainer.data.run import open_run
 from trainer.evaluation import export_network, finish, near_duplicates, run_figures
 from trainer.evaluation.finish import Scored
 from trainer.evaluation.result import Result
+from trainer.experiments import self_training
 from trainer.training import distribution, loop, models
 from trainer.training.distribution import Workers
 
@@ -50,7 +51,7 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
     if finished:
         return Result(run.workdir, run.workdir.metrics(), resumed=True)
 
-    trained = loop.train(run, duplicates, workers)
+    trained = loop.train(run, duplicates, workers, self_training.teacher(run))
     if workers.chief:
         run_figures.draw_training(run, trained)
         # Of images that no weight was fitted to.

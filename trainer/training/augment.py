@@ -7,6 +7,8 @@ painted between geometry and intensity, so that paint is exposed as the film is.
 """
 
 import zlib
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import tensorflow as tf
 
@@ -15,6 +17,8 @@ from trainer.training import backgrounds, paint
 from trainer.training.augment_geometry import GEOMETRIC, affine_transforms, resample
 from trainer.training.augment_intensity import INTENSITY, change_intensity
 
+_OTHERS = ("lungs", "partner", "opacity")
+
 
 def random_views(
     images: tf.Tensor,
@@ -22,8 +26,7 @@ def random_views(
     config: TrainConfig,
     first: int = 0,
     batch_size: int | None = None,
-    lungs: tf.Tensor | None = None,
-    partners: tf.Tensor | None = None,
+    others: Mapping[str, tf.Tensor] = MappingProxyType({}),
 ) -> dict[str, tf.Tensor]:
     """Draws one random view of each image.
 
@@ -33,32 +36,34 @@ def random_views(
       config: its augmentation settings.
       first: position of the first image in its batch.
       batch_size: size of that batch; by default the images are the whole of it.
-      lungs: [batch, side, side, 1] masks in 0..255, where opacities are painted or backgrounds
-        swapped.
-      partners: images like `images`, where backgrounds are swapped.
+      others: what is moved as the images are, [batch, side, side, 1] in 0..255: where opacities are
+        painted or backgrounds swapped, lungs, the masks; where they are swapped, partner, other
+        images; where the images have opacities before paint, opacity. Other names are passed over.
 
     Returns:
       image [batch, side, side, 1] float32 in 0..255, where pixels from outside the image repeat its
-      border; with paint also opacity, as `paint.paint` returns it.
+      border; with paint also opacity, as `paint.paint` returns it, or what the image has if that
+      is more.
     """
     count = tf.shape(images)[0]
     # Drawn for the whole batch, so that a slice of it gets the same views.
     draws = draw(seed, batch_size or count, config)
-    pictures = [images] + [more for more in (lungs, partners) if more is not None]
+    pictures = {name: others[name] for name in _OTHERS if name in others} | {"image": images}
     if any(function.__name__ in draws for function in GEOMETRIC):
         # Sliced after the sines: those of a slice can differ in the last bit.
         transforms = affine_transforms(draws, config, images.shape[1])[first : first + count]
-        pictures = [resample(picture, transforms) for picture in pictures]
-    images, *others = [tf.cast(picture, tf.float32) for picture in pictures]
+        pictures = {name: resample(picture, transforms) for name, picture in pictures.items()}
+    pictures = {name: tf.cast(picture, tf.float32) for name, picture in pictures.items()}
+    images = pictures["image"]
     views = {}
-    if lungs is not None:
-        masks = others[0] / 255.0
-        if partners is not None:
+    if "lungs" in pictures:
+        masks = pictures["lungs"] / 255.0
+        if "partner" in pictures:
             numbers = tf.random.stateless_uniform(
                 [batch_size or count], stream_seed(seed, "swap_backgrounds")
             )
             chosen = numbers[first : first + count] < config.swap_backgrounds
-            images = backgrounds.swap(images, masks, others[1], chosen)
+            images = backgrounds.swap(images, masks, pictures["partner"], chosen)
         if config.paint_opacities:
             images, views["opacity"] = paint.paint(
                 images,
@@ -68,6 +73,8 @@ def random_views(
                 first,
                 batch_size or count,
             )
+            if "opacity" in pictures:
+                views["opacity"] = tf.maximum(views["opacity"], pictures["opacity"] / 255.0)
     draws = {name: numbers[first : first + count] for name, numbers in draws.items()}
     return views | {"image": change_intensity(images, draws, config)}
 

@@ -18,7 +18,7 @@ from trainer.analysis.predictions import Predictions
 from trainer.config import TrainConfig
 from trainer.data.prepared import PreparedDataset
 from trainer.errors import UserError
-from trainer.training import augment, image_store, split_images
+from trainer.training import aligned, augment, image_store, split_images
 from trainer.training.record_images import RecordImages
 from trainer.training.split_images import Images
 
@@ -46,6 +46,8 @@ class Examples:
       has_lungs: [n] bool; False where a view of the lungs shows the whole radiograph. None where
         that is not known.
       lungs: [n, side, side, 1] uint8, 255 in the lungs, as `images`; None where nothing is painted.
+      opacities: [n, side, side, 1] uint8, the targets of what is not painted, in 0..255; None where
+        it has no opacity.
     """
 
     images: Images
@@ -54,6 +56,7 @@ class Examples:
     filenames: np.ndarray
     has_lungs: np.ndarray | None = None
     lungs: Images | None = None
+    opacities: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,6 +70,7 @@ class Examples:
             self.filenames[indices],
             None if self.has_lungs is None else self.has_lungs[indices],
             None if self.lungs is None else split_images.take(self.lungs, indices),
+            None if self.opacities is None else aligned.take(self.opacities, indices),
         )
 
     def predictions(self, probabilities: np.ndarray, data: PreparedDataset) -> Predictions:
@@ -186,6 +190,7 @@ def training_batches(
         )
     read_images = split_images.reader(examples.images)
     read_lungs = None if examples.lungs is None else split_images.reader(examples.lungs)
+    read_opacities = None if examples.opacities is None else split_images.reader(examples.opacities)
     count = config.batch_size // workers
     start = worker * count
 
@@ -201,6 +206,8 @@ def training_batches(
         }
         if read_lungs is not None:
             batch["lungs"] = read_lungs(*contents)
+        if read_opacities is not None:
+            batch["opacity"] = read_opacities(*contents)
         if config.swap_backgrounds:
             # Drawn for the whole batch, so that a slice of it gets the same.
             seed = augment.stream_seed(_seeds(config.seed, _VIEWS, step), "partners")
@@ -229,7 +236,8 @@ def make_batch(
     Args:
       batch: image [batch, side, side, 1], uint8 or float32; label [batch] int32; index [batch]
         int32, position in the training split; where opacities are painted or backgrounds swapped
-        also lungs, masks like the images, in 0..255; and partner, other images.
+        also lungs, masks like the images, in 0..255; partner, other images; and opacity, the
+        opacities of images before paint, in 0..255.
       config: its batch_size, seed and augmentation settings.
       step: [] int64, the seed of the views; no other batch has the same.
       positions: [batch] int64, the seeds of the noise; no other example of the run has the same.
@@ -242,8 +250,7 @@ def make_batch(
         config,
         first,
         config.batch_size,
-        batch.get("lungs"),
-        batch.get("partner"),
+        batch,
     )
     labels = batch["label"]
     if "opacity" in views:

@@ -9,10 +9,12 @@ import dataclasses
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
@@ -61,13 +63,19 @@ class Trained:
     facts: dict[str, Any]
 
 
-def train(run: Run, near_duplicates: NearDuplicates, workers: Workers) -> Trained:
+def train(
+    run: Run,
+    near_duplicates: NearDuplicates,
+    workers: Workers,
+    find_opacities: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Trained:
     """Trains one network, resuming from the newest checkpoint, and predicts every split.
 
     Args:
       run: an open run; a stopped one resumes at its last checkpoint, bit for bit.
       near_duplicates: images that count as one group when validation is carved out.
       workers: the processes that train together; each calls this function.
+      find_opacities: as for `run_data.load_train`.
 
     Raises:
       UserError: training cannot go on; the message contains the fix.
@@ -81,7 +89,9 @@ def train(run: Run, near_duplicates: NearDuplicates, workers: Workers) -> Traine
     cache, cache_message = image_store.resolve_cache(
         workdir, config.cache, total, run.image_size, Path(str(run.data.builder.data_path))
     )
-    examples, validation, lungs_message = run_data.load_train(run, cache, near_duplicates, workers)
+    examples, validation, lungs_message = run_data.load_train(
+        run, cache, near_duplicates, workers, find_opacities
+    )
     epoch_ends = input_pipeline.epoch_end_steps(len(examples), config.epochs, config.batch_size)
     last_step = epoch_ends[-1]
     notes = [run.data.reason, near_duplicates.message, cache_message, *lungs_message]

@@ -18,7 +18,7 @@ from trainer.training.layers import BatchNormalization, BiasReLU, StatelessDropo
 
 _LAST_MAP = "last_map"
 OPACITY_LOGITS = "opacity_logits"
-_OPACITY_SCALE = 16.0
+OPACITY_SCALE = 16.0  # last_map of `opacity` over the opacity's share, which is in 0..1
 
 # In every recipe that has no other value; the augmentation is the reference's.
 _PLAIN = {
@@ -69,8 +69,12 @@ def resolve(config: TrainConfig) -> TrainConfig:
     Batches from --data_service are not cached on this machine: cache becomes none.
 
     Raises:
-      UserError: no model has that name.
+      UserError: no model has that name, or it has no opacity map that a round could learn.
     """
+    if (config.rounds > 1 or config.teacher) and not is_source_free(config):
+        raise UserError(
+            "--rounds and --teacher need a model with an opacity map; give --model=opacity."
+        )
     changes = {
         name: value
         for name, value in _model(config).recipe.items()
@@ -111,7 +115,9 @@ def build(config: TrainConfig, classes: int) -> keras.Model:
         ) from error
     # A softmax in half precision loses the small probabilities.
     dtype = "float64" if config.precision == "float64" else "float32"
-    logits = layers.Dense(classes, name="logits", dtype=dtype)(x)
+    # A single feature starts without a sign: a short training cannot turn a wrong one.
+    start = "zeros" if x.shape[-1] == 1 else "glorot_uniform"
+    logits = layers.Dense(classes, kernel_initializer=start, name="logits", dtype=dtype)(x)
     outputs = {
         "logits": logits,
         "probabilities": layers.Softmax(name="probabilities", dtype=dtype)(logits),
@@ -213,13 +219,13 @@ def compact(x: Any, dropout: float) -> Any:
     shear=3.0,
     zoom=0.18,
     shift=0.06,
-    brightness=0.18,
-    contrast=0.6,
+    brightness=0.08,
+    contrast=0.35,
     tone=1.8,
-    gamma=0.9,
+    gamma=0.6,
     blur=1.8,
     sharpen=1.8,
-    noise=18.0,
+    noise=12.0,
     coarsen=0.6,
     jpeg=3.0,
 )
@@ -249,10 +255,11 @@ def opacity(x: Any, dropout: float) -> Any:
     # Rare at first: most pixels show no opacity.
     rare = keras.initializers.Constant(-2.0)
     logits = layers.Conv2D(1, 1, bias_initializer=rare, name=OPACITY_LOGITS)(x)
-    shares = layers.Activation("sigmoid", name="opacity")(logits)
+    # The map learns from what is painted alone, not from the class.
+    shares = keras.ops.stop_gradient(layers.Activation("sigmoid", name="opacity")(logits))
     # Scaled, so that the mean of a few per cent moves the class.
     return layers.GlobalAveragePooling2D(name="features")(
-        layers.Rescaling(_OPACITY_SCALE, name=_LAST_MAP)(shares)
+        layers.Rescaling(OPACITY_SCALE, name=_LAST_MAP)(shares)
     )
 
 

@@ -9,8 +9,6 @@ one side or both. Their brightness is relative to the film's own soft tissue. Al
 from a seed.
 """
 
-import itertools
-
 import tensorflow as tf
 
 DECOYS = 0.5  # Share of the images with paint outside the lungs, with and without opacities.
@@ -23,6 +21,10 @@ _ADDED = 0.5  # Share of soft tissue's level that full opacity adds.
 _MIN_TISSUE = 0.60  # Soft tissue lies between these quantiles of the film.
 _MAX_TISSUE = 0.97
 _QUANTILE_SIDE = 32  # Side length of the image that quantiles are taken of.
+_COARSE = 2  # Side of the pixels that all but the image is drawn in: fields are smooth.
+_UNIFORMS = 64  # Uniform numbers an image.
+# Cells a side of a field of smooth noise → how many fields an image.
+_FIELDS = {3: 1, _LINE_CELLS: 1, **dict.fromkeys(_WEIGHTS, 2)}
 
 
 def paint(
@@ -49,43 +51,51 @@ def paint(
       0..1, 0 everywhere in images without opacities. Decoys do not count.
     """
     count = tf.shape(images)[0]
-    if batch_size is None:
-        batch_size = count
-    draw = _Draw(seed, batch_size, slice(first, first + count), images.shape[1])
-    tissue = _quantile(images, draw.uniform(_MIN_TISSUE, _MAX_TISSUE))  # [n, 1, 1, 1]
-    across, down = _positions(lungs)
-    images = _shade(draw, images, across, down)
+    numbers = _draw_numbers(seed, count if batch_size is None else batch_size)
+    # Drawn for the whole batch, so that a slice of it gets the same.
+    numbers = {name: values[first : first + count] for name, values in numbers.items()}
+    side = images.shape[1]
+    draw = _Draw(numbers, -(-side // _COARSE))
+    small = tf.image.resize(lungs, [draw.side, draw.side], "area")
+    across, down = _positions(small)
+    inside = _soften(small, 0.02) * small
+    outside = 1.0 - _soften(small, 0.06)
     has_lungs = tf.cast(tf.reduce_mean(lungs, [1, 2, 3], keepdims=True) > 0.02, tf.float32)
-    painted = has_lungs * draw.flag(share)
-    opacity = painted * _opacity(draw, lungs, across, down)
-    decoy = draw.flag(DECOYS) * _patches(draw, 1.0 - _soften(lungs, 0.06), across, down)
-    images = _brighten(draw, images, decoy * draw.uniform(0.2, 1.0), tissue)
-    images = _brighten(draw, images, opacity, tissue)
-    return images, opacity
+    opacity = has_lungs * draw.flag(share) * _opacity(draw, inside, across, down)
+    decoys = draw.flag(DECOYS) * _patches(draw, outside, across, down) * draw.uniform(0.2, 1.0)
+    fields = tf.concat([_shades(draw, across, down), opacity, decoys], axis=3)
+    shades, opacity, decoys = tf.split(tf.image.resize(fields, [side, side]), 3, axis=3)
+    opacity *= lungs
+    tissue = _quantile(images, draw.uniform(_MIN_TISSUE, _MAX_TISSUE))  # [n, 1, 1, 1]
+    images = tf.clip_by_value(images + shades, 0.0, 255.0)
+    images = _brighten(draw, images, decoys, tissue)
+    return _brighten(draw, images, opacity, tissue), opacity
+
+
+def _draw_numbers(seed: tf.Tensor, batch_size: int | tf.Tensor) -> dict[str, tf.Tensor]:
+    # All random numbers: uniform [n, 64] in [0, 1), and by cells a side, normal ones
+    # [n, fields, cells, cells].
+    fold_in = tf.random.experimental.stateless_fold_in
+    uniform = tf.random.stateless_uniform([batch_size, _UNIFORMS], fold_in(seed, 0))
+    fields = {
+        f"fields{cells}": tf.random.stateless_normal(
+            [batch_size, count, cells, cells], fold_in(seed, cells)
+        )
+        for cells, count in _FIELDS.items()
+    }
+    return {"uniform": uniform} | fields
 
 
 class _Draw:
-    # Random numbers of a slice of a batch, each call from a stream of its own. They are drawn for
-    # the whole batch, so that a slice of it gets the same.
+    # Hands out the random numbers of a batch, each of them once.
 
-    def __init__(self, seed: tf.Tensor, batch_size: int | tf.Tensor, rows: slice, side: int):
-        self._streams = (
-            tf.random.experimental.stateless_fold_in(seed, stream) for stream in itertools.count()
-        )
-        self._batch_size = batch_size
-        self._rows = rows
-        self._side = side
+    def __init__(self, numbers: dict[str, tf.Tensor], side: int):
+        self._numbers = {name: iter(tf.unstack(x, axis=1)) for name, x in numbers.items()}
+        self.side = side
 
     def uniform(self, low: float, high: float) -> tf.Tensor:
         # [n, 1, 1, 1]
-        shape = [self._batch_size, 1, 1, 1]
-        return tf.random.stateless_uniform(shape, next(self._streams), low, high)[self._rows]
-
-    def exponential(self, low: float, high: float) -> tf.Tensor:
-        # e to the power of a uniform number, [n, 1, 1, 1]. The last bit may differ on a slice.
-        shape = [self._batch_size, 1, 1, 1]
-        powers = tf.random.stateless_uniform(shape, next(self._streams), low, high)
-        return tf.exp(powers)[self._rows]
+        return low + (high - low) * next(self._numbers["uniform"])[:, None, None, None]
 
     def flag(self, share: float) -> tf.Tensor:
         # [n, 1, 1, 1], 1 with this probability, else 0.
@@ -93,30 +103,27 @@ class _Draw:
 
     def noise(self, cells: int) -> tf.Tensor:
         # [n, side, side, 1], smooth, of deviation near 1.
-        shape = [self._batch_size, cells, cells, 1]
-        normal = tf.random.stateless_normal(shape, next(self._streams))[self._rows]
-        return tf.image.resize(normal, [self._side, self._side], "bicubic")
+        field = next(self._numbers[f"fields{cells}"])[..., None]
+        return tf.image.resize(field, [self.side, self.side], "bicubic")
 
 
-def _shade(draw: _Draw, images: tf.Tensor, across: tf.Tensor, down: tf.Tensor) -> tf.Tensor:
+def _shades(draw: _Draw, across: tf.Tensor, down: tf.Tensor) -> tf.Tensor:
     # Brightness that is no opacity: slow changes over the film, and the shadows of breasts.
-    images += draw.flag(0.7) * draw.uniform(0.0, 25.0) * draw.noise(3)
+    changes = draw.flag(0.7) * draw.uniform(0.0, 25.0) * draw.noise(3)
     centre = draw.uniform(0.4, 0.7)
     radius = draw.uniform(0.4, 0.8)
     drop = (down - draw.uniform(0.2, 0.9)) / draw.uniform(0.6, 1.2)
     distance = tf.sqrt(tf.square(tf.abs(across) - centre) + tf.square(drop))
     shadow = tf.sigmoid((radius - distance) * draw.uniform(5.0, 30.0))
-    images += draw.flag(0.4) * draw.uniform(0.0, 40.0) * shadow
-    return tf.clip_by_value(images, 0.0, 255.0)
+    return changes + draw.flag(0.4) * draw.uniform(0.0, 40.0) * shadow
 
 
-def _opacity(draw: _Draw, lungs: tf.Tensor, across: tf.Tensor, down: tf.Tensor) -> tf.Tensor:
+def _opacity(draw: _Draw, inside: tf.Tensor, across: tf.Tensor, down: tf.Tensor) -> tf.Tensor:
     # Patches with texture, reticular lines, or an effusion; [n, side, side, 1] in 0..1.
-    inside = _soften(lungs, 0.02) * lungs
     patches = _patches(draw, inside, across, down)
     lines = tf.exp(-tf.square(draw.noise(_LINE_CELLS) / draw.uniform(0.2, 0.5)))
     reticular = draw.flag(0.25) * draw.uniform(0.3, 0.8)
-    patches *= 1.0 - reticular + reticular * lines
+    patches *= 1.0 + reticular * (lines - 1.0)
     # Its level rises towards the chest wall (meniscus).
     level = draw.uniform(0.5, 1.1) - 0.25 * tf.square(across)
     effusion = draw.flag(0.1) * inside * tf.sigmoid((down - level) * draw.uniform(10.0, 40.0))
@@ -128,20 +135,21 @@ def _patches(draw: _Draw, region: tf.Tensor, across: tf.Tensor, down: tf.Tensor)
     field = tf.add_n(
         [draw.uniform(0.0, weight) * draw.noise(cells) for cells, weight in _WEIGHTS.items()]
     )
-    field += draw.uniform(-0.3, 1.6) * down + draw.uniform(-0.3, 1.6) * tf.abs(across)
+    field += draw.uniform(-0.3, 1.6) * down
+    field += draw.uniform(-0.3, 1.6) * tf.abs(across)
     one_sided = draw.flag(0.3) * draw.uniform(-4.0, 4.0)
     field += one_sided * across
     mean, deviation = _moments(field, region)
     field = (field - mean) / (deviation + 1e-3) - draw.uniform(-1.2, 1.5)
-    return region * tf.sigmoid(field * draw.exponential(0.4, 1.8))
+    softness = draw.uniform(0.0, 1.0)  # Squared: most edges are soft.
+    return region * tf.sigmoid(field * (1.5 + 4.5 * tf.square(softness)))
 
 
 def _brighten(draw: _Draw, images: tf.Tensor, opacity: tf.Tensor, tissue: tf.Tensor) -> tf.Tensor:
     # Mixes two ways: towards soft tissue, which hides what lies behind, and by addition.
     hidden = images + _HIDDEN * opacity * (tissue - images)
     added = tf.minimum(images + _ADDED * opacity * tissue, tf.maximum(images, 1.1 * tissue))
-    mix = draw.uniform(0.0, 1.0)
-    return tf.clip_by_value(mix * hidden + (1.0 - mix) * added, 0.0, 255.0)
+    return tf.clip_by_value(added + draw.uniform(0.0, 1.0) * (hidden - added), 0.0, 255.0)
 
 
 def _positions(lungs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -175,4 +183,5 @@ def _quantile(images: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
 def _soften(masks: tf.Tensor, share: float) -> tf.Tensor:
     # Averages masks over a window of this share of the side.
     width = 2 * max(round(share * masks.shape[1] / 2), 1) + 1
-    return tf.nn.avg_pool2d(masks, width, 1, "SAME")
+    rows = tf.nn.avg_pool2d(masks, [width, 1], 1, "SAME")
+    return tf.nn.avg_pool2d(rows, [1, width], 1, "SAME")

@@ -3,10 +3,15 @@
 train, validation, notes = run_data.load_train(run, cache, near_duplicates, workers)
 """
 
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
 from trainer.analysis.duplicates import NearDuplicates
 from trainer.data.run import Run
 from trainer.errors import UserError
-from trainer.training import input_pipeline, models, split
+from trainer.training import aligned, input_pipeline, models, split
 from trainer.training.distribution import Workers
 from trainer.training.input_pipeline import Examples
 
@@ -38,9 +43,24 @@ def load_split(
 
 
 def load_train(
-    run: Run, cache: str, near_duplicates: NearDuplicates, workers: Workers
+    run: Run,
+    cache: str,
+    near_duplicates: NearDuplicates,
+    workers: Workers,
+    find_opacities: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[Examples, Examples, list[str]]:
     """Loads train and carves validation out of it.
+
+    Args:
+      run: an open run.
+      cache: memory, disk or none.
+      near_duplicates: images that count as one group.
+      workers: the processes that train together.
+      find_opacities: from images to opacity maps, [n, side, side, 1] uint8; those of the positive
+        images become their targets. Without it a source-free model sees no positive image.
+
+    Raises:
+      UserError: maps are to be learnt, and the images are not in memory.
 
     Returns:
       (train, validation, a line on images without lungs where there are any).
@@ -48,7 +68,9 @@ def load_train(
     # Freed on return: the two subsets are copies of its images.
     labelled = load_split(run, "train", cache, near_duplicates, workers)
     train, validation = split.split_train(labelled.labels, labelled.groups, run.config)
-    if models.is_source_free(run.config):
+    if find_opacities:
+        labelled = _with_opacities(labelled, positive_index(run), find_opacities)
+    elif models.is_source_free(run.config):
         train = train[labelled.labels[train] != positive_index(run)]
     has_lungs = labelled.has_lungs
     if has_lungs is None or has_lungs.all():
@@ -59,3 +81,15 @@ def load_train(
         train = train[has_lungs[train]]
     message = f"no lungs were found on {(~has_lungs).sum()} of {len(has_lungs)} images; {treatment}"
     return labelled.take(train), labelled.take(validation), [message]
+
+
+def _with_opacities(
+    examples: Examples, positive: int | None, find_opacities: Callable[[np.ndarray], np.ndarray]
+) -> Examples:
+    if not isinstance(examples.images, np.ndarray):
+        raise UserError("--rounds keeps a map of each image in memory; give --cache=memory.")
+    rows = np.flatnonzero(examples.labels == positive)
+    opacities = aligned.empty(examples.images.shape)
+    opacities[:] = 0
+    opacities[rows] = find_opacities(examples.images[rows])
+    return dataclasses.replace(examples, opacities=opacities)
