@@ -172,7 +172,7 @@ def test_whole_trainings_are_read_from_their_records(tmp_path: Path) -> None:
     """Reference runs reach 0.9 after 200 s, after 300 s, and never; ours 0.96 after 10 s."""
     for seed, epoch in zip(recorded_runs.SEEDS, (2, 3, None), strict=True):
         write_reference_record(tmp_path / f"reference_{seed}", seed, epoch)
-        write_project_record(tmp_path / f"best_{seed}", 0.96)
+        write_project_record(tmp_path / f"small_{seed}", 0.96)
     write_project_record(tmp_path / "default", 0.96)
     first, second, whole = recorded_runs.measure(tmp_path)
     # 5 of 10 steps, which took 20 s.
@@ -191,7 +191,7 @@ def test_whole_trainings_are_read_from_their_records(tmp_path: Path) -> None:
 def test_a_median_of_runs_that_missed_the_accuracy_is_not_measured(tmp_path: Path) -> None:
     for seed, accuracy in zip(recorded_runs.SEEDS, (0.7, 0.7, 0.96), strict=True):
         write_reference_record(tmp_path / f"reference_{seed}", seed, 2)
-        write_project_record(tmp_path / f"best_{seed}", accuracy)
+        write_project_record(tmp_path / f"small_{seed}", accuracy)
     # Two of three runs missed 0.89, so the median is not a time.
     first, *_ = recorded_runs.measure(tmp_path)
     assert first.project is None

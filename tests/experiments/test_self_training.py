@@ -88,6 +88,7 @@ def test_unfit_teachers_are_refused_in_one_line(tmp_path, side):
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_each_round_is_a_member_and_ensembles_teach_as_one(monkeypatch, tmp_path, seeds):
     trained: list[TrainConfig] = []
+    taught: list[bool] = []
 
     class Opened:
         def __init__(self, config: TrainConfig):
@@ -99,8 +100,9 @@ def test_each_round_is_a_member_and_ensembles_teach_as_one(monkeypatch, tmp_path
         workdir: Workdir
         metrics: dict
 
-    def train(config, _=None):
+    def train(config, _=None, teaches=False):
         trained.append(config)
+        taught.append(teaches)
         return Done(Workdir(Path(config.workdir)), {"test": {}})
 
     monkeypatch.setattr(repeats, "open_run", lambda config, requested: Opened(config))
@@ -116,7 +118,9 @@ def test_each_round_is_a_member_and_ensembles_teach_as_one(monkeypatch, tmp_path
     if seeds == 1:
         assert [Path(config.workdir) for config in trained] == [first, before, root]
         assert [config.rounds for config in trained] == [1, 2, 3]
+        assert taught == [True, True, False]  # Only the last round is scored on test.
         return
+    assert taught == [True, True, True, True, False, False]
     folders = [first, before, root]
     assert [Path(config.workdir) for config in trained] == [
         folder / "members" / f"seed_{seed}" for folder in folders for seed in range(2)

@@ -284,10 +284,16 @@ def test_settings_lower_the_loss(
 def test_class_weights_average_to_one_over_the_images() -> None:
     # Three images of one class for each of the other.
     labels = np.array([0, 0, 0, 1])
-    weights = steps.class_weights(labels, 2, used=True).numpy()
+    counts = steps.expected_counts(labels, 2)
+    weights = steps.class_weights(counts, used=True).numpy()
     assert weights[labels].mean() == pytest.approx(1.0)
     assert weights[1] == pytest.approx(3 * weights[0])
-    np.testing.assert_array_equal(steps.class_weights(labels, 2, used=False), [1.0, 1.0])
+    np.testing.assert_array_equal(steps.class_weights(counts, used=False), [1.0, 1.0])
+
+
+def test_painted_images_count_as_positive() -> None:
+    labels = np.array([0, 0, 0, 1, 2])
+    np.testing.assert_allclose(steps.expected_counts(labels, 3, 0.5, 1), [1.5, 3.0, 0.5])
 
 
 def test_second_ctrl_c_interrupts_at_once() -> None:

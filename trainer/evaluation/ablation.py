@@ -203,6 +203,7 @@ def _fit_and_predict(
         total_steps,
         steps_per_epoch=len(examples) / config.batch_size,
         labels=examples.labels,
+        positive=positive,
     )
     workers = distribution.Workers(strategy)  # One process, however the run was trained.
     batches = distribution.distribute(

@@ -71,8 +71,8 @@ def finish(run: Run, scored: Scored, network: keras.Model, facts: dict[str, Any]
         predictions.write(workdir.predictions / f"{split}.csv", split_predictions)
         content[split] = description.plain(metrics.scores(split_predictions))
     content["temperature"] = scored.divisor
-    # A member of a cross-validation has no test split.
-    split = "test" if "test" in calibrated else "validation"
+    # A member of a cross-validation and a teacher have no test split.
+    split = next(name for name in ("test", "validation", "train") if name in calibrated)
     run_figures.draw_scores(run, split, scored.splits[split].images, calibrated[split])
 
     model = SavedModel(network, _model_facts(run, scored))

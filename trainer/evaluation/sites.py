@@ -18,6 +18,7 @@ from trainer.workdir import Workdir, read_json
 COLUMNS = ("site", "hospital", "institution", "source", "centre", "center")
 _REMEDIES = (
     "add images of the other classes from the same sites",
+    "look at the lungs alone: train with --flagfile=flags/robust.flags",
     "score the model on other hospitals: python -m trainer.evaluate --workdir=RUN --manual_dir=A,B",
 )
 

@@ -10,7 +10,11 @@ from trainer.training import input_pipeline
 
 
 def save_and_score(
-    run: Run, members: list[Result], held_out: Predictions | None, seconds: float
+    run: Run,
+    members: list[Result],
+    held_out: Predictions | None,
+    seconds: float,
+    teaches: bool = False,
 ) -> Result:
     """Saves the mean of the members and scores it like any model.
 
@@ -20,6 +24,7 @@ def save_and_score(
       held_out: members' calibrated predictions of images held out from them; thresholds are fitted
         to them.
       seconds: spent on the members.
+      teaches: whether it only teaches the next round; then it is not scored on test.
     """
     # One network that holds all members, so that every export and the demo take it like any other.
     networks = [saved_model.load(member.workdir.path).network for member in members]
@@ -27,7 +32,7 @@ def save_and_score(
     duplicates = near_duplicates.find_in_dataset(run.data, run.config.group_copies)
     splits = {}
     predictions = {}
-    for name in ("train", "test"):
+    for name in ("train",) if teaches else ("train", "test"):
         # At the prepared side: the saved network resamples by itself.
         examples = input_pipeline.load(run.data.builder, name, run.data.side)
         splits[name] = duplicates.merge_records(examples)

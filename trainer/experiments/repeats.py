@@ -26,7 +26,7 @@ from trainer.training.loop import resume_command
 from trainer.workdir import write_json
 
 
-def run(config: TrainConfig) -> Result:
+def run(config: TrainConfig, teaches: bool = False) -> Result:
     """Trains what a configuration asks for: one model, or the members of a repetition.
 
     --folds=K trains K members, each scored on the fold held out from it, then a model on all of
@@ -34,11 +34,15 @@ def run(config: TrainConfig) -> Result:
     the run itself and K - 1 more. --ensemble saves the mean of the members as the model. The
     workdir is that of the last model; the same command resumes.
 
+    Args:
+      config: as the user gave it.
+      teaches: whether the model only teaches the next round; then nothing is scored on test.
+
     Raises:
       UserError, Stopped: as `train_and_evaluate`.
     """
     if config.fold is not None or not (config.folds or config.seeds > 1):
-        return _train_rounds(config)
+        return _train_rounds(config, teaches=teaches)
     started = time.monotonic()
     # Opened before the members, so that wrong settings are an error before hours of training.
     opened = open_run(models.resolve(config), requested=config)
@@ -46,29 +50,21 @@ def run(config: TrainConfig) -> Result:
     if config.ensemble and config.seeds > 1 and config.rounds > 1:
         # Of all seeds: the mean of their maps is a better target than the map of one.
         before = self_training.round_before(config)
-        _train_member(config, f"round {before.rounds}", before)
+        _train_member(config, f"round {before.rounds}", before, teaches=True)
     results = []
     if not config.folds and not config.ensemble:
         results.append(_train_rounds(config))  # The run itself is the first of the seeds.
     for name, member in _members(config, opened.workdir.path).items():
-        results.append(_train_member(config, name, member))
+        results.append(_train_member(config, name, member, teaches))
 
-    # A fold is scored on the images held out from it, a seed on the test split.
-    split = "validation" if config.folds else "test"
-    root = opened.workdir.path
-    summary = {
-        "kind": "folds" if config.folds else "seeds",
-        "scored_on": split,
-        "members": [str(result.workdir.path.relative_to(root)) for result in results],
-        "spread": summarize_scores([result.metrics[split] for result in results]),
-    }
-    write_json(root / "summary.json", summary)
+    if not teaches:
+        _write_summary(config, opened.workdir.path, results)
     if config.ensemble:
         # Its members had finished, too, and were not trained again.
         if opened.workdir.finished:
             return Result(opened.workdir, opened.workdir.metrics(), resumed=True)
         seconds = time.monotonic() - started
-        return ensemble.save_and_score(opened, results, _held_out(results), seconds)
+        return ensemble.save_and_score(opened, results, _held_out(results), seconds, teaches)
     if config.folds:
         return _train_rounds(config, _held_out(results, calibrated=False))
     return results[0]
@@ -98,6 +94,18 @@ def summarize_scores(scores: list[dict[str, dict[str, Any]]]) -> dict[str, dict[
     return summary
 
 
+def _write_summary(config: TrainConfig, root: Path, results: list[Result]) -> None:
+    # A fold is scored on the images held out from it, a seed on the test split.
+    split = "validation" if config.folds else "test"
+    summary = {
+        "kind": "folds" if config.folds else "seeds",
+        "scored_on": split,
+        "members": [str(result.workdir.path.relative_to(root)) for result in results],
+        "spread": summarize_scores([result.metrics[split] for result in results]),
+    }
+    write_json(root / "summary.json", summary)
+
+
 def _members(config: TrainConfig, root: Path) -> dict[str, TrainConfig]:
     """Returns the configuration of each member by its name."""
     changes: dict[str, dict[str, Any]]
@@ -119,12 +127,15 @@ def _members(config: TrainConfig, root: Path) -> dict[str, TrainConfig]:
     }
 
 
-def _train_rounds(config: TrainConfig, out_of_fold: Predictions | None = None) -> Result:
+def _train_rounds(
+    config: TrainConfig, out_of_fold: Predictions | None = None, teaches: bool = False
+) -> Result:
     """Trains one model, after the rounds of self-training before it.
 
     Args:
       config: of the last round; the others are members of its workdir.
       out_of_fold: as for `train_and_evaluate`.
+      teaches: as for `train_and_evaluate`.
     """
     if config.rounds > 1:
         opened = open_run(models.resolve(config), requested=config)
@@ -133,16 +144,18 @@ def _train_rounds(config: TrainConfig, out_of_fold: Predictions | None = None) -
             before = dataclasses.replace(
                 self_training.round_before(config), folds=0, seeds=1, ensemble=False
             )
-            _train_member(config, f"round {before.rounds}", before)
+            _train_member(config, f"round {before.rounds}", before, teaches=True)
             keras.utils.clear_session()
-    return train_and_evaluate(config, out_of_fold)
+    return train_and_evaluate(config, out_of_fold, teaches)
 
 
-def _train_member(config: TrainConfig, name: str, member: TrainConfig) -> Result:
+def _train_member(
+    config: TrainConfig, name: str, member: TrainConfig, teaches: bool = False
+) -> Result:
     keras.utils.clear_session()  # The graphs of earlier members would stay in memory.
     print(f"── {name} ──", flush=True)
     try:
-        return run(member)
+        return run(member, teaches)
     except Stopped as stop:
         raise Stopped(f"stopped in {name}; to go on: {resume_command(config)}") from stop
 

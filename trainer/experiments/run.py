@@ -19,7 +19,9 @@ from trainer.training import distribution, loop, models
 from trainer.training.distribution import Workers
 
 
-def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = None) -> Result:
+def train_and_evaluate(
+    config: TrainConfig, out_of_fold: Predictions | None = None, teaches: bool = False
+) -> Result:
     """Trains one model, scores every split once and writes everything to the workdir.
 
     A finished run is reported and not trained again. `repeats.run` makes cross-validations and
@@ -29,6 +31,7 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
       config: as the user gave it; fields left open are resolved and recorded in config.json.
       out_of_fold: uncalibrated predictions of cross-validation members on the folds held out from
         them. Temperature and thresholds of a model trained on all of Train are fitted to them.
+      teaches: whether the model only teaches the next round; then it is not scored on test.
 
     Returns:
       The scores and the workdir.
@@ -51,7 +54,8 @@ def train_and_evaluate(config: TrainConfig, out_of_fold: Predictions | None = No
     if finished:
         return Result(run.workdir, run.workdir.metrics(), resumed=True)
 
-    trained = loop.train(run, duplicates, workers, self_training.teacher(run))
+    find_opacities = self_training.teacher(run)
+    trained = loop.train(run, duplicates, workers, find_opacities, with_test=not teaches)
     if workers.chief:
         run_figures.draw_training(run, trained)
         # Of images that no weight was fitted to.

@@ -68,6 +68,7 @@ def train(
     near_duplicates: NearDuplicates,
     workers: Workers,
     find_opacities: Callable[[np.ndarray], np.ndarray] | None = None,
+    with_test: bool = True,
 ) -> Trained:
     """Trains one network, resuming from the newest checkpoint, and predicts every split.
 
@@ -76,6 +77,7 @@ def train(
       near_duplicates: images that count as one group when validation is carved out.
       workers: the processes that train together; each calls this function.
       find_opacities: as for `run_data.load_train`.
+      with_test: whether to predict the test split.
 
     Raises:
       UserError: training cannot go on; the message contains the fix.
@@ -102,7 +104,13 @@ def train(
     classes = len(run.data.class_names)
     steps_per_epoch = len(examples) / config.batch_size  # Not whole: batches may span epochs.
     state = create_train_state(
-        config, workers.strategy, classes, last_step, steps_per_epoch, examples.labels
+        config,
+        workers.strategy,
+        classes,
+        last_step,
+        steps_per_epoch,
+        examples.labels,
+        run_data.positive_index(run),
     )
     checkpoints = checkpoint.Checkpoints(
         workdir.checkpoints, state.model, state.optimizer, config.keep_checkpoints, workers.chief
@@ -166,7 +174,7 @@ def train(
 
     # ── Predictions ───────────────────────────────────────────────────────────────────────────
     splits = {"train": examples, "validation": validation}
-    if config.fold is None:  # A member of a cross-validation never sees test.
+    if with_test and config.fold is None:  # A member of a cross-validation never sees test.
         splits["test"] = run_data.load_split(run, "test", cache, near_duplicates, workers)
     splits = {name: subset for name, subset in splits.items() if len(subset)}
     with workers.exit_if_worker_lost():

@@ -67,6 +67,7 @@ def create_train_state(
     steps: int,
     steps_per_epoch: float,
     labels: np.ndarray,
+    positive: int | None = None,
 ) -> TrainState:
     """Seeds everything and builds the network, its optimizer and its step.
 
@@ -80,6 +81,7 @@ def create_train_state(
       steps: length of the run.
       steps_per_epoch: images divided by the batch size.
       labels: [n] int, of the training split; the weights of the classes follow from them.
+      positive: the class of an image that opacities were painted into.
     """
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
@@ -97,7 +99,11 @@ def create_train_state(
             optimizer,
             strategy,
             config,
-            class_weights(labels, classes, config.class_weights),
+            class_weights(
+                expected_counts(labels, classes, config.paint_opacities or 0.0, positive),
+                # Paint alone would decide how frequent the positive class is.
+                config.class_weights or models.is_source_free(config),
+            ),
         ),
         predict=make_predict(model, strategy),
     )
@@ -142,21 +148,38 @@ def make_optimizer(
     return optimizer
 
 
-def class_weights(labels: np.ndarray, classes: int, used: bool) -> tf.Tensor:
-    """The weight of each class, inverse to its frequency.
+def expected_counts(
+    labels: np.ndarray, classes: int, painted: float = 0.0, positive: int | None = None
+) -> np.ndarray:
+    """Counts the images of each class, [classes] float, as training sees them.
 
     Args:
       labels: [n] int.
       classes: number of classes.
+      painted: share of the images that opacities are painted into, in 0..1.
+      positive: the class that these are of.
+    """
+    counts = np.bincount(labels, minlength=classes).astype(float)
+    if positive is None:
+        return counts
+    counts *= 1.0 - painted
+    counts[positive] += painted * len(labels)
+    return counts
+
+
+def class_weights(counts: np.ndarray, used: bool) -> tf.Tensor:
+    """The weight of each class, inverse to its frequency.
+
+    Args:
+      counts: [classes] float, images of each class.
       used: whether to weight at all.
 
     Returns:
       [classes] float32 with a mean of 1 over the images; all ones if not used.
     """
     if not used:
-        return tf.ones(classes)
-    counts = np.bincount(labels, minlength=classes)  # [classes]
-    return tf.constant(len(labels) / (classes * np.maximum(counts, 1)), tf.float32)
+        return tf.ones(len(counts))
+    return tf.constant(counts.sum() / (len(counts) * np.maximum(counts, 1.0)), tf.float32)
 
 
 def make_train_step(
