@@ -105,6 +105,7 @@ def test_a_command_may_declare_some_of_the_settings():
         ({"strategy": "parameter_server"}, "use --strategy=multi_worker"),
         ({"strategy": "multi_worker"}, "needs --workdir"),
         ({"strategy": "multi_worker", "workdir": "run", "folds": 3}, "trains one run"),
+        ({"strategy": "multi_worker", "workdir": "run", "rounds": 2}, "--teacher before it"),
         ({"fold": 0}, "--folds too"),
         ({"folds": 3, "fold": 3}, "a fold below it"),  # folds count from 0
         ({"ensemble": True}, "needs members"),

@@ -68,8 +68,10 @@ def _machine_errors(config: _Config) -> dict[str, bool]:
         "--strategy=multi_worker needs --workdir, on storage that all workers share.": (
             several_workers and config.workdir is None
         ),
-        "--strategy=multi_worker trains one run: give each a --seed or --fold.": (
-            several_workers and (config.seeds > 1 or all_folds or config.ensemble)
+        "--strategy=multi_worker trains one run: give each a --seed or --fold, and each round the "
+        "--teacher before it.": (
+            several_workers
+            and (config.seeds > 1 or all_folds or config.ensemble or config.rounds > 1)
         ),
         "--paint_opacities needs lungs to paint into; add --view=lungs.": (
             bool(config.paint_opacities) and config.view == "whole"

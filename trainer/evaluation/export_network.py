@@ -73,8 +73,10 @@ def _in_float32(model: keras.Model) -> keras.Model:
     if all(layer.compute_dtype == "float32" for layer in model.layers):
         return model
 
-    def cast(layer: layers.Layer) -> layers.Layer:
-        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+    def cast(layer: keras.Operation) -> keras.Operation:
+        # Operations that are no layers have no precision of their own.
+        dtype = {"dtype": "float32"} if isinstance(layer, layers.Layer) else {}
+        return type(layer).from_config(layer.get_config() | dtype)
 
     # Weights are float32 at every precision but float64, which is rounded.
     copy = keras.models.clone_model(model, clone_function=cast)

@@ -12,6 +12,7 @@ chief, alone writes to the workdir, which all must be able to read. Keras' own `
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -133,7 +134,7 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
         _split_cpu(config.logical_devices)
     match config.strategy:
         case "mirrored":
-            strategy = tf.distribute.MirroredStrategy(_devices())
+            strategy = _mirrored(tuple(_devices()))
         case "one_device":
             strategy = tf.distribute.OneDeviceStrategy(_devices()[0])
         case "multi_worker":
@@ -147,6 +148,12 @@ def make_strategy(config: TrainConfig) -> tf.distribute.Strategy:
             f"multiple of {replicas}."
         )
     return strategy
+
+
+# Once a process: the collective operations of a second strategy would take the keys of the first.
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 class Prefetcher:
