@@ -104,7 +104,7 @@ class TrainConfig:
     model: str = _model(
         "cnn",
         "cnn: the reference, made fast; seed_cnn: the reference; compact: a small ResNet; opacity: "
-        "finds painted opacities and never sees a positive image.",
+        "finds painted opacities; without --rounds and --teacher it sees no positive image.",
     )
     image_size: int | None = _model(
         None,

@@ -1,8 +1,10 @@
 """Tests of self-training: which maps a round learns, and which runs it takes them from."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -83,6 +85,25 @@ def test_unfit_teachers_are_refused_in_one_line(tmp_path, side):
         save(folder, export_network.build_export(models.build(config, 2), side))
     with pytest.raises(UserError, match=r"^[^\n]*first[^\n]*$"):
         self_training.teacher(make_run(tmp_path / "run", teacher=str(folder)))
+
+
+def test_the_teacher_of_a_fold_leaves_the_fold_out(monkeypatch, tmp_path):
+    trained: list[TrainConfig] = []
+    opened = functools.partial(
+        SimpleNamespace, workdir=SimpleNamespace(path=tmp_path, finished=False)
+    )
+    monkeypatch.setattr(repeats, "open_run", lambda config, requested: opened(config=config))
+    monkeypatch.setattr(repeats, "train_and_evaluate", lambda config, *_: trained.append(config))
+    config = make_run(tmp_path, rounds=2, folds=3, fold=1).config
+    repeats.run(config)
+    assert [(member.rounds, member.folds, member.fold) for member in trained] == [
+        (1, 3, 1),
+        (2, 3, 1),
+    ]
+    trained.clear()
+    # The model on all of Train, after the folds.
+    repeats._train_rounds(dataclasses.replace(config, fold=None))
+    assert [(member.rounds, member.folds) for member in trained] == [(1, 0), (2, 3)]
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

@@ -34,7 +34,7 @@ DATA = ROOT.parent / "shared" / "data"
 RECIPES = {
     "default": ("--epochs=13",),
     "robust": ("--flagfile=flags/robust.flags",),
-    # Robust without one of its parts:
+    # Robust with one of its parts changed:
     "one_round": ("--flagfile=flags/robust.flags", "--rounds=1", "--epochs=120"),
     "three_rounds": ("--flagfile=flags/robust.flags", "--rounds=3"),
     "less_paint": ("--flagfile=flags/robust.flags", "--paint_opacities=0.35"),
@@ -113,7 +113,9 @@ def predict(workdir: Path, files: Files) -> np.ndarray:
 
 
 def judge_maps(mapped: Callable[[views.Square], np.ndarray], view: str, side: int) -> float:
-    """Computes the AUC of a map's pixels in the lungs for the outlined ones, mean over films.
+    """Computes the pixel AUC of maps against outlined lesions, mean over films.
+
+    Only pixels that the radiologists outlined as lung or lesion count.
 
     Args:
       mapped: from the square of a radiograph to its map, [height, width].
@@ -169,7 +171,7 @@ def mean_auc(scores: list[np.ndarray], positive: np.ndarray) -> weighted.Statist
 
 
 def compare(files: Files, scores: list[np.ndarray], first: list[np.ndarray]) -> str:
-    """Describes the mean AUC of a recipe's runs, and its difference to that of the first recipe."""
+    """Formats a recipe's mean AUC and its paired difference to the first recipe."""
     positive = np.array([label for _, label in files])
     statistic, other = mean_auc(scores, positive), mean_auc(first, positive)
     every = np.ones((1, len(files)))
@@ -183,7 +185,9 @@ def compare(files: Files, scores: list[np.ndarray], first: list[np.ndarray]) -> 
 
 def judge_set(name: str, folder: Path, recipes: list[str], seeds: int) -> None:
     """Trains the recipes on one training set and prints a line each."""
-    hospitals = {name: list_classes(DATA / name) for name in ("external_dev", "external_dev_web")}
+    hospitals = {
+        hospital: list_classes(DATA / hospital) for hospital in ("external_dev", "external_dev_web")
+    }
     manual_dir = DATA / "covid_xray_sample"
     if name == "exchanged":
         manual_dir = folder / "images"

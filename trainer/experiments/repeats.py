@@ -141,8 +141,12 @@ def _train_rounds(
         opened = open_run(models.resolve(config), requested=config)
         config = opened.config
         if not opened.workdir.finished:
+            # That of a fold never sees the fold either.
             before = dataclasses.replace(
-                self_training.round_before(config), folds=0, seeds=1, ensemble=False
+                self_training.round_before(config),
+                folds=0 if config.fold is None else config.folds,
+                seeds=1,
+                ensemble=False,
             )
             _train_member(config, f"round {before.rounds}", before, teaches=True)
             keras.utils.clear_session()

@@ -4,8 +4,8 @@
     opacities = find_opacities(images)
 
 The first round sees painted opacities alone. Its maps mark real ones; trained on these marks beside
-paint, the next round learns what disease looks like. All pixels of a film are from one source, so
-which of them are marked does not tell it. (Self-training: Xie 2020, arXiv:1911.04252.)
+paint, the next round learns what they look like. Where the maps mark one source more than another,
+it can learn the source too. (Self-training: Xie 2020, arXiv:1911.04252.)
 """
 
 import dataclasses

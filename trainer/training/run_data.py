@@ -87,7 +87,10 @@ def _with_opacities(
     examples: Examples, positive: int | None, find_opacities: Callable[[np.ndarray], np.ndarray]
 ) -> Examples:
     if not isinstance(examples.images, np.ndarray):
-        raise UserError("--rounds keeps a map of each image in memory; give --cache=memory.")
+        raise UserError(
+            "--rounds and --teacher keep a map of each image in memory; give --cache=memory, and "
+            "no --data_service."
+        )
     rows = np.flatnonzero(examples.labels == positive)
     opacities = aligned.empty(examples.images.shape)
     opacities[:] = 0
