@@ -45,7 +45,7 @@ def slider_images(
     grey = serving.apply_window(result.film, width, level)  # [height, width]
     plain = evidence = np.repeat(grey[..., None], 3, axis=2)  # [height, width, 3]
     if result.evidence is not None:
-        evidence = serving.overlay(grey, result.evidence, opacity)
+        evidence = serving.overlay(grey, result.evidence, opacity, result.full)
     if result.lungs is not None and display != WHOLE:
         change = serving.outline if display == OUTLINED else serving.cut
         plain, evidence = (change(picture, result.lungs) for picture in (plain, evidence))

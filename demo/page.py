@@ -70,7 +70,7 @@ def _classify_tab(events: handlers.Handlers) -> None:
         with gr.Column(scale=3, min_width=320):
             # Screen readers announce the card; text.py marks it as a status.
             verdict = gr.HTML(handlers.NO_VERDICT, elem_id="verdict")
-            slider, view = _evidence_view()
+            slider, view = _evidence_view(events.served)
     upload.change(events.show, [upload, *view], [result, verdict, slider], api_visibility="private")
     display, *sliders = view
     # On release, not while the handle moves: each call draws an image.
@@ -121,10 +121,13 @@ def _upload_one() -> gr.File:
     return upload
 
 
-def _evidence_view() -> tuple[gr.ImageSlider, tuple[gr.Radio, *tuple[gr.Slider, ...]]]:
+def _evidence_view(
+    served: serving.Served,
+) -> tuple[gr.ImageSlider, tuple[gr.Radio, *tuple[gr.Slider, ...]]]:
     # Adds the images; returns them, and display, opacity, width and level.
+    content = "opacities" if served.model.opacity_map else "evidence for the class named"
     images = gr.ImageSlider(
-        label="The radiograph, and the evidence for the class named (left, right)",
+        label=f"The radiograph, and the {content} (left, right)",
         format="png",  # JPEG would blur the evidence
         interactive=False,
         elem_id="evidence",

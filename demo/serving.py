@@ -80,12 +80,14 @@ class Result:
       film: [height, width] uint8, the radiograph in its own aspect ratio.
       evidence: [height, width] float32, 0 or more; None for a refused image.
       lungs: [height, width] bool, both lungs; None where they were not found.
+      full: the evidence of a complete opacity, where the model maps opacities; else 0.
     """
 
     prediction: runtime.Prediction
     film: np.ndarray
     evidence: np.ndarray | None
     lungs: np.ndarray | None = None
+    full: float = 0.0
 
 
 def open_run(folder: Path) -> Served:
@@ -136,7 +138,9 @@ def predict(served: Served, path: Path) -> Result:
     lungs_mask = _find_lungs(film)
     if prediction.verdict == "refused" or evidence is None:
         return Result(prediction, film, None, lungs_mask)
-    return Result(prediction, film, _onto_film(evidence, film, square.box), lungs_mask)
+    opacity_map = served.model.opacity_map
+    full = opacity_map["full"] if opacity_map else 0.0
+    return Result(prediction, film, _onto_film(evidence, film, square.box), lungs_mask, full)
 
 
 def outline(picture: np.ndarray, lungs_mask: np.ndarray) -> np.ndarray:
@@ -292,19 +296,22 @@ def apply_window(film: np.ndarray, width: float, level: float) -> np.ndarray:
     return np.clip(above_black * (255.0 / max(width, 1.0)), 0, 255).astype(np.uint8)
 
 
-def overlay(film: np.ndarray, evidence: np.ndarray, opacity: float) -> np.ndarray:
+def overlay(
+    film: np.ndarray, evidence: np.ndarray, opacity: float, full: float = 0.0
+) -> np.ndarray:
     """Draws the evidence over the radiograph in a palette for colour-blind eyes.
 
     Args:
       film: [height, width] uint8.
       evidence: [height, width] float32, 0 or more.
       opacity: of the strongest evidence, in 0..1.
+      full: value of the strongest colour; evidence whose maximum is higher is scaled to that.
 
     Returns:
       [height, width, 3] uint8.
     """
     # A map without evidence must not divide by 0.
-    strength = evidence / evidence.max() if evidence.max() > 0 else np.zeros_like(evidence)
+    strength = evidence / (max(evidence.max(), full) or 1.0)
     colours = colormaps["plasma"](strength)[..., :3] * 255.0  # [height, width, 3]
     alpha = (opacity * strength)[..., None]  # [height, width, 1]
     return np.rint(film[..., None] * (1.0 - alpha) + colours * alpha).astype(np.uint8)

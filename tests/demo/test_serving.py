@@ -209,6 +209,13 @@ def test_window_and_level_stretch_grey_levels():
     transparent = serving.overlay(square, square.astype(np.float32), 0.0)
     np.testing.assert_array_equal(transparent, np.repeat(square[..., None], 3, axis=2))
     assert (serving.overlay(square, np.zeros((2, 256), np.float32), 1.0)[..., 0] == square).all()
+    # A faint map is stretched, unless the value of the strongest colour is given.
+    faint = np.full((2, 256), 0.01, np.float32)
+    stretched, to_scale = (serving.overlay(square, faint, 1.0, full) for full in (0.0, 1.0))
+    change = [
+        np.abs(picture - square[..., None].astype(int)).max() for picture in (stretched, to_scale)
+    ]
+    assert change[0] > 50 > 5 > change[1]
 
 
 def test_batches_open_zips(served, image_path, tmp_path):

@@ -52,6 +52,21 @@ def opacity(network: keras.Model, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("count", [1, 2], ids=["one network", "an ensemble"])
+def test_the_map_of_the_positive_class_shows_opacities_to_scale(members, count):
+    for network in members[:count]:
+        # An untrained class layer is zero.
+        network.get_layer("logits").set_weights([np.array([[-1.0, 2.0]]), np.zeros(2)])
+    exports = [export_network.build_export(network, SIDE) for network in members[:count]]
+    export = exports[0] if count == 1 else export_network.build_ensemble(exports)
+    images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 1)).astype(np.float32)
+    full = export_network.opacity_evidence(export, 1)
+    maps = export(images)["map"].numpy()[..., 1:]
+    expected = np.mean([opacity(network, images) for network in members[:count]], axis=0)
+    np.testing.assert_allclose(maps / full, expected, atol=1e-4)
+    assert export_network.opacity_evidence(export, 0) == 0.0
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["one network", "an ensemble"])
 def test_a_round_learns_the_mean_map_of_the_round_before(members, tmp_path, count):
     # The export resamples from the prepared side; the map is of the network's own.
     exports = [export_network.build_export(network, 2 * SIDE) for network in members[:count]]
@@ -69,6 +84,17 @@ def test_a_round_learns_the_mean_map_of_the_round_before(members, tmp_path, coun
 def test_a_named_teacher_gives_the_maps(members, tmp_path):
     save(tmp_path / "first", export_network.build_export(members[0], SIDE))
     assert self_training.teacher(make_run(tmp_path / "run", teacher=str(tmp_path / "first")))
+
+
+def test_a_teacher_trained_on_other_images_is_named(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"dataset": {"source_fingerprint": "a"}}')
+    run = make_run(tmp_path / "run", teacher=str(tmp_path))
+    for fingerprint, words in (("a", ""), ("b", "was trained on other images")):
+        data = SimpleNamespace(fingerprint={"source_fingerprint": fingerprint})
+        remark = self_training.remark(dataclasses.replace(run, data=data))
+        assert words in remark
+        assert bool(remark) == bool(words)
+    assert not self_training.remark(make_run(tmp_path / "first"))
 
 
 def test_the_first_round_learns_no_maps(tmp_path):

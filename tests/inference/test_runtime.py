@@ -41,6 +41,18 @@ def test_the_threshold_decides_the_label(workdir, squares):
         assert runtime.Model(facts, None, model.run).predict(squares[3]).label == label
 
 
+def test_a_model_with_an_opacity_map_shows_it_whatever_it_predicts(workdir, squares):
+    model = runtime.load(workdir)
+    maps = model.run(squares[:1], with_map=True)["map"][0]  # [side, side, classes]
+    for threshold in (0.0, 1.0):
+        facts = FACTS | {
+            "threshold": threshold,
+            "opacity_map": {"class": "opacities", "full": 1.0},
+        }
+        _, evidence = runtime.Model(facts, None, model.run).explain(squares[0])
+        np.testing.assert_array_equal(evidence, maps[..., 1])
+
+
 @pytest.mark.parametrize(
     ("file", "message"),
     [

@@ -63,8 +63,8 @@ def median_milliseconds(served: serving.Served, path: Path, repeats: int) -> flo
         result = serving.predict(served, path)
         evidence = result.evidence
         if evidence is None:  # Refused: an empty map takes as long to colour.
-            evidence = np.zeros_like(result.square, np.float32)
-        serving.overlay(result.square, evidence, 0.6)
+            evidence = np.zeros_like(result.film, np.float32)
+        serving.overlay(result.film, evidence, 0.6)
         times.append(1e3 * (time.perf_counter() - started))
     return statistics.median(times)
 

@@ -147,6 +147,7 @@ def contact_sheet(
     title: str,
     columns: int = 8,
     maps: np.ndarray | None = None,
+    full: float = 0.0,
 ) -> None:
     """Draws images with their captions and, if given, their maps.
 
@@ -157,6 +158,7 @@ def contact_sheet(
       title: above the figure.
       columns: at most this many in a row.
       maps: [n, side, side] float, 0 or more; the stronger, the less transparent.
+      full: value of the strongest colour; a map whose maximum is higher is scaled to that.
     """
     columns = max(1, min(columns, len(images)))
     rows = max(1, -(-len(images) // columns))
@@ -175,7 +177,7 @@ def contact_sheet(
         axis.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255)
         if maps is not None:
             # An empty map stays empty.
-            strength = maps[index] / (maps[index].max() or 1.0)
+            strength = maps[index] / (max(maps[index].max(), full) or 1.0)
             axis.imshow(
                 strength,
                 cmap="plasma",

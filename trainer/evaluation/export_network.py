@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from trainer.training import models
 from trainer.training.layers import Resample, triangle_filter
 
 
@@ -66,6 +67,34 @@ def build_ensemble(models: list[keras.Model]) -> keras.Model:
     features = [member["features"] for member in members]
     outputs["features"] = layers.Concatenate(name="features")(features)
     return keras.Model(image, outputs, name="ensemble_export")
+
+
+def opacity_evidence(network: keras.Model, positive: int) -> float:
+    """Computes the map's value for the positive class where the opacity is complete.
+
+    Args:
+      network: an export of a model with an opacity map, or the mean of several.
+      positive: index of that class.
+
+    Returns:
+      In logits a cell; 0 where opacities speak against the class.
+    """
+    values = []
+    for trunk, head in _trunks_and_heads(network):
+        kernel = head.kernels[-1].numpy()[0]  # [classes]
+        contrast = kernel[positive] - np.delete(kernel, positive).mean()
+        height, width = trunk.output_shape[1:3]
+        values.append(max(float(contrast) * models.OPACITY_SCALE / (height * width), 0.0))
+    return float(np.mean(values))
+
+
+def _trunks_and_heads(network: keras.Model) -> list[tuple[keras.Model, "EvidenceHead"]]:
+    # Of an export one pair, of a mean of exports one a member.
+    nested = [layer for layer in network.layers if isinstance(layer, keras.Model)]
+    heads = [layer for layer in network.layers if isinstance(layer, EvidenceHead)]
+    if heads:
+        return [(nested[-1], heads[0])]
+    return [pair for member in nested for pair in _trunks_and_heads(member)]
 
 
 def _in_float32(model: keras.Model) -> keras.Model:

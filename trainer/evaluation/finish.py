@@ -15,10 +15,18 @@ from trainer.analysis.predictions import Predictions
 from trainer.data import views
 from trainer.data.radiograph import PREPROCESSING_VERSION
 from trainer.data.run import Run
-from trainer.evaluation import description, evaluate, report, run_figures, saved_model
+from trainer.evaluation import (
+    description,
+    evaluate,
+    export_network,
+    report,
+    run_figures,
+    saved_model,
+)
 from trainer.evaluation.export_run import export_model
 from trainer.evaluation.result import Result
 from trainer.evaluation.saved_model import SavedModel
+from trainer.training import models
 from trainer.training.input_pipeline import Examples
 from trainer.workdir import write_json
 
@@ -75,7 +83,7 @@ def finish(run: Run, scored: Scored, network: keras.Model, facts: dict[str, Any]
     split = next(name for name in ("test", "validation", "train") if name in calibrated)
     run_figures.draw_scores(run, split, scored.splits[split].images, calibrated[split])
 
-    model = SavedModel(network, _model_facts(run, scored))
+    model = SavedModel(network, _model_facts(run, scored, network))
     saved_model.save(workdir.path, model)
     if "test" in calibrated:
         weights_sha256 = facts.get("weights_sha256", "")  # An ensemble has none of its own.
@@ -88,7 +96,7 @@ def finish(run: Run, scored: Scored, network: keras.Model, facts: dict[str, Any]
     return Result(workdir, content)
 
 
-def _model_facts(run: Run, scored: Scored) -> dict[str, Any]:
+def _model_facts(run: Run, scored: Scored, network: keras.Model) -> dict[str, Any]:
     """Collects model.json: everything that a reader of the model's output must know."""
     held_out = scored.held_out
     # Never chosen on test: a threshold fitted to it would make its scores too good.
@@ -101,6 +109,11 @@ def _model_facts(run: Run, scored: Scored) -> dict[str, Any]:
         score = calibrated.positive_probabilities
         unsure = thresholds.unsure_band(positive, score, held_out.groups)
         chosen = description.plain(thresholds.choose(positive, score, held_out.groups, source))
+    opacity_map = None
+    if models.is_source_free(run.config):
+        positive_index = run.data.class_names.index(run.data.positive_class)
+        full = export_network.opacity_evidence(network, positive_index)
+        opacity_map = {"class": run.data.positive_class, "full": full}
     side = run.data.side
     return {
         "class_names": list(run.data.class_names),
@@ -115,6 +128,8 @@ def _model_facts(run: Run, scored: Scored) -> dict[str, Any]:
         "thresholds": chosen,
         "threshold": 0.5,  # Of the predicted class in trainer.predict and the demo.
         "unsure": unsure,
+        # The class whose map shows opacities, and its value where one is complete.
+        "opacity_map": opacity_map,
         "side": side,
         "input": f"image: [batch, {side}, {side}, 1] float32 in 0..255, as "
         "trainer.data.views.make_square returns it",

@@ -29,7 +29,7 @@ def measure_maps(
     title: str,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measures maps of the predicted class on a random sample.
+    """Measures maps of the predicted class, or of opacities, on a random sample.
 
     Args:
       model: the saved model.
@@ -47,7 +47,7 @@ def measure_maps(
     rng = np.random.Generator(np.random.Philox(key=seed))
     chosen = np.sort(rng.permutation(len(records))[:_MAX_MEASURED])
     sample = records.take(chosen)
-    classes = predictions.predicted[chosen]
+    classes = model.mapped_classes(predictions.predicted[chosen])
     maps = model.maps(sample.images, classes)  # [n, side, side]
     share, source = _lung_share(maps, sample)
     # Maps that survive shuffled weights do not show what was learnt (Adebayo 2018).
@@ -65,7 +65,7 @@ def measure_maps(
     positive = predictions.positive_index
     if sample.lesion_masks is not None and positive is not None:
         # Only there does a lesion explain the answer.
-        hits = (sample.labels == positive) & (classes == positive)  # [n] bool
+        hits = (sample.labels == positive) & (predictions.predicted[chosen] == positive)  # [n] bool
         game = explanation.pointing_game(maps[hits], sample.lesion_masks[hits], sample.groups[hits])
         facts["pointing_game"] = game
         lines.append(
@@ -112,14 +112,15 @@ def _draw(
     order = np.lexsort((predicted[correct], rank[correct]))  # The classes take turns.
     chosen = np.concatenate([wrong, correct[order][: _MAX_DRAWN - len(wrong)]])
 
-    captions = [
-        f"{figures.verdict_caption(predictions, index)}: evidence for it" for index in chosen
-    ]
+    opacity_map = model.facts.get("opacity_map")
+    content = "opacities" if opacity_map else "evidence for it"
+    captions = [f"{figures.verdict_caption(predictions, index)}: {content}" for index in chosen]
     figures.contact_sheet(
         records.images[chosen],
         captions,
         path,
         f"Maps of evidence: {title}",
         columns=6,
-        maps=model.maps(records.images[chosen], predicted[chosen]),
+        maps=model.maps(records.images[chosen], model.mapped_classes(predicted[chosen])),
+        full=opacity_map["full"] if opacity_map else 0.0,
     )

@@ -74,6 +74,13 @@ class SavedModel:
 
         return _in_batches(images, forward, "drawing maps", [images.shape[1:3]])[0]
 
+    def mapped_classes(self, predicted: np.ndarray) -> np.ndarray:
+        """Selects the classes to map: those predicted, or the one whose map shows opacities."""
+        opacity_map = self.facts.get("opacity_map")
+        if opacity_map is None:
+            return predicted
+        return np.full_like(predicted, self.facts["class_names"].index(opacity_map["class"]))
+
     # Built once: a new function would be traced anew.
     @functools.cached_property
     def _without_map(self) -> Callable[[tf.Tensor], list[tf.Tensor]]:

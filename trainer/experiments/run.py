@@ -55,6 +55,8 @@ def train_and_evaluate(
         return Result(run.workdir, run.workdir.metrics(), resumed=True)
 
     find_opacities = self_training.teacher(run)
+    if workers.chief and (remark := self_training.remark(run)):
+        print(remark, flush=True)
     trained = loop.train(run, duplicates, workers, find_opacities, with_test=not teaches)
     if workers.chief:
         run_figures.draw_training(run, trained)

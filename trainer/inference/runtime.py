@@ -80,6 +80,11 @@ class Model:
         """The view that the input square shows: whole or lungs."""
         return self.facts.get("view", {}).get("name", views.WHOLE)
 
+    @property
+    def opacity_map(self) -> dict[str, Any] | None:
+        """The class whose map shows opacities, and the value of a complete one; None without."""
+        return self.facts.get("opacity_map")
+
     def predict_radiograph(self, image: Radiograph) -> Prediction:
         """Predicts for one radiograph, the result of `radiograph.read`."""
         return self.explain_radiograph(image, with_map=False)[0]
@@ -87,7 +92,7 @@ class Model:
     def explain_radiograph(
         self, image: Radiograph, with_map: bool = True
     ) -> tuple[Prediction, views.Square, np.ndarray | None]:
-        """Predicts for one radiograph, and maps the evidence for the predicted class.
+        """Predicts for one radiograph, and maps the evidence or the opacities.
 
         Args:
           image: the result of `radiograph.read`.
@@ -117,14 +122,15 @@ class Model:
     def explain(
         self, square: np.ndarray, with_map: bool = True
     ) -> tuple[Prediction, np.ndarray | None]:
-        """Predicts and maps the evidence for the predicted class.
+        """Predicts and maps the evidence for the predicted class, or the opacities.
 
         Args:
           square: as for `predict`.
           with_map: whether the map is computed.
 
         Returns:
-          (prediction, map: [side, side] float32, 0 or more; None without a map).
+          (prediction, map: [side, side] float32, 0 or more; None without a map). A model with an
+          opacity map shows opacities whatever it predicts.
         """
         batch = square.reshape(1, *square.shape[:2], 1)  # [1, side, side, 1]
         outputs = self.run(batch, with_map)
@@ -139,7 +145,8 @@ class Model:
         verdict, reason = self._verdict(probabilities, outputs["features"][0], batch[0])
         label = "" if verdict == "refused" else names[index]
         by_class = dict(zip(names, probabilities.tolist(), strict=True))
-        evidence = outputs["map"][0, :, :, index] if with_map else None  # [side, side]
+        mapped = names.index(self.opacity_map["class"]) if self.opacity_map else index
+        evidence = outputs["map"][0, :, :, mapped] if with_map else None  # [side, side]
         return Prediction(verdict, label, by_class, reason), evidence
 
     def _verdict(
