@@ -232,18 +232,20 @@ def compact(x: Any, dropout: float) -> Any:
 def opacity(x: Any, dropout: float) -> Any:
     """A U-Net (Ronneberger 2015, arXiv:1505.04597) whose output is where an opacity is.
 
-    Its last map is that output, at half the input's resolution; the only feature is its mean.
+    Its last map is that output, at a quarter of the input's resolution; the only feature is its
+    mean.
     """
     x = layers.LayerNormalization(axis=[1, 2, 3], center=False, scale=False, name="contrast")(x)
-    x = _twice(x, 16, "down0", 2)
-    scales = [x]
+    x = _normalise(_convolve(x, 16, 5, 2, "stem"), "stem_norm")
+    x = layers.ReLU(name="stem_relu")(x)  # [batch, side / 2, side / 2, 16]
+    scales = []
     for index, filters in enumerate((24, 40, 64, 64), start=1):
         x = layers.MaxPooling2D(name=f"down{index}_pool")(x)  # halves height and width
         x = _twice(x, filters, f"down{index}")
         scales.append(x)
     x = StatelessDropout(dropout / 2, name="dropout")(x)
     for index, (filters, detail) in enumerate(
-        zip((64, 40, 24, 16), scales[-2::-1], strict=True), start=1
+        zip((64, 40, 24), scales[-2::-1], strict=True), start=1
     ):
         x = _normalise(_convolve(x, filters, 1, 1, f"up{index}_conv1"), f"up{index}_norm1")
         x = layers.ReLU(name=f"up{index}_relu1")(x)
@@ -263,12 +265,10 @@ def opacity(x: Any, dropout: float) -> Any:
     )
 
 
-def _twice(x: Any, filters: int, name: str, stride: int = 1) -> Any:
-    # Two convolutions, each normalised; the first of a stride has a kernel of 5x5.
-    for index, (size, step) in enumerate(((5 if stride > 1 else 3, stride), (3, 1)), start=1):
-        x = _normalise(
-            _convolve(x, filters, size, step, f"{name}_conv{index}"), f"{name}_norm{index}"
-        )
+def _twice(x: Any, filters: int, name: str) -> Any:
+    # Two convolutions of 3x3, each normalised.
+    for index in (1, 2):
+        x = _normalise(_convolve(x, filters, 3, 1, f"{name}_conv{index}"), f"{name}_norm{index}")
         x = layers.ReLU(name=f"{name}_relu{index}")(x)
     return x
 
