@@ -35,9 +35,7 @@ RECIPES = {
     "default": ("--epochs=13",),
     "robust": ("--flagfile=flags/robust.flags",),
     # Robust with one of its parts changed:
-    "one_round": ("--flagfile=flags/robust.flags", "--rounds=1", "--epochs=120"),
-    "three_rounds": ("--flagfile=flags/robust.flags", "--rounds=3"),
-    "less_paint": ("--flagfile=flags/robust.flags", "--paint_opacities=0.35"),
+    "one_round": ("--flagfile=flags/robust.flags", "--rounds=1"),
     "plain_exposure": (
         "--flagfile=flags/robust.flags",
         *("--tone=0", "--gamma=0", "--contrast=0", "--brightness=0"),
