@@ -2,11 +2,16 @@
 
 python -m trainer.audit --dataset=covid_xray --manual_dir=FOLDER_OR_ZIP --output=audits/mine
 python -m trainer.audit --workdir=runs/mine
+python -m trainer.audit --manual_dir=ANY_FOLDER --dry_run       # prints how any set would be read
 """
+
+from pathlib import Path
 
 from absl import flags
 
 from trainer import cli, config_flags, tf_startup
+from trainer.config import TrainConfig
+from trainer.errors import UserError
 
 _WORKDIR = flags.DEFINE_string(
     "workdir",
@@ -24,6 +29,24 @@ _ALSO = flags.DEFINE_list(
     [],
     "Further folders of images (no classes needed) in which to look for copies of the set's.",
 )
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run",
+    False,
+    "Only prints how the folder is read, in whatever layout: splits, classes or findings, counts, "
+    "patients, and what is passed over. The other commands read SPLIT/CLASS folders.",
+)
+_IMAGE_COLUMN = flags.DEFINE_string(
+    "image_column", None, "With --dry_run: column of the file names."
+)
+_LABEL_COLUMNS = flags.DEFINE_list(
+    "label_columns", [], "With --dry_run: column of classes, or columns of findings."
+)
+_PATIENT_COLUMN = flags.DEFINE_string(
+    "patient_column", None, "With --dry_run: column of the patients."
+)
+_SPLIT_COLUMN = flags.DEFINE_string(
+    "split_column", None, "With --dry_run: column of train, validation or test."
+)
 config_flags.define_flags(
     "dataset",
     "data_dir",
@@ -38,6 +61,9 @@ config_flags.define_flags(
 def main() -> None:
     """Audits the run that --workdir names, else the data set."""
     config = config_flags.parse_flags()
+    if _DRY_RUN.value:
+        print(_dry_run(config))
+        return
     # The radiographs of a folder are read without TensorFlow.
     if _WORKDIR.value or not config.manual_dir:
         tf_startup.start_tensorflow()
@@ -47,6 +73,24 @@ def main() -> None:
         print(audit.audit_run(_WORKDIR.value, config.data_dir, config.seed))
     else:
         print(audit.audit_set(config, _OUTPUT.value, tuple(_ALSO.value)))
+
+
+def _dry_run(config: TrainConfig) -> str:
+    from trainer.data import archive, columns, prepared, radiograph_set
+
+    if not config.manual_dir:
+        raise UserError("--dry_run reads a folder or zip; give --manual_dir=FOLDER_OR_ZIP.")
+    folder = Path(config.manual_dir).expanduser()
+    if folder.is_file():
+        downloads = prepared.data_folder(config.data_dir) / "downloads"
+        folder = archive.unpack(folder, downloads / "unpacked")
+    named = columns.Named(
+        _IMAGE_COLUMN.value,
+        _PATIENT_COLUMN.value,
+        _SPLIT_COLUMN.value,
+        tuple(_LABEL_COLUMNS.value),
+    )
+    return radiograph_set.describe(radiograph_set.read(folder, named))
 
 
 if __name__ == "__main__":

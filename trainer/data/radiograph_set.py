@@ -1,0 +1,276 @@
+"""A set of radiographs in whatever layout: folders of classes, a table, or both.
+
+    images = radiograph_set.read(Path("NIH"), columns.Named())
+    print(images.sentence)
+
+Labels come from a table that names most of the images, else from folders. Splits come from lists
+(train_val_list.txt and test_list.txt), a column, the names of tables (train.csv, valid.csv) or
+folders; patients from a column, groups.csv or folders called patient00001.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from trainer.data import columns, folder_levels, image_folder, image_tables, table_labels
+from trainer.data.annotations import normalize
+from trainer.data.columns import Named
+from trainer.data.file_index import FileIndex
+from trainer.data.folder_levels import Levels
+from trainer.data.image_tables import ImageTable
+from trainer.data.table_labels import Labels
+from trainer.errors import UserError
+
+_PATIENT = re.compile(r"(?i)(?:^|/)(patient[ _-]?\d+)(?:/|$)")
+
+
+@dataclasses.dataclass(frozen=True)
+class RadiographSet:
+    """A set of radiographs, before it is prepared.
+
+    Attributes:
+      root: folder that the filenames are relative to.
+      filenames: [n] str, sorted.
+      labels: of these images.
+      splits: [n] train, validation or test; None for an image of no split.
+      groups: [n] str, the patients; the filename where the patient is not known.
+      columns: name → [n] str, further columns of the table; empty where an image has no row.
+      sentence: how the set was read, in one sentence.
+      remarks: further notes for the user, one line each.
+    """
+
+    root: Path
+    filenames: Sequence[str]
+    labels: Labels
+    splits: Sequence[str | None]
+    groups: Sequence[str]
+    columns: Mapping[str, Sequence[str]]
+    sentence: str
+    remarks: Sequence[str]
+
+    def take(self, indices: np.ndarray) -> "RadiographSet":
+        """Selects images by their positions, [m] int."""
+        values = dataclasses.replace(self.labels, values=self.labels.values[indices])
+        return dataclasses.replace(
+            self,
+            filenames=[self.filenames[index] for index in indices],
+            labels=values,
+            splits=[self.splits[index] for index in indices],
+            groups=[self.groups[index] for index in indices],
+            columns={
+                name: [cells[index] for index in indices] for name, cells in self.columns.items()
+            },
+        )
+
+
+def read(folder: Path, named: Named) -> RadiographSet:
+    """Reads splits, labels and patients of the images in a folder.
+
+    Raises:
+      UserError: there are no images, or it cannot be told how they are labelled; the message names
+        a flag or a file.
+    """
+    entries = image_folder.find_loose(folder)
+    # Without the folder's own name in front.
+    filenames = [entry.filename.split("/", 1)[1] for entry in entries]
+    index = FileIndex(filenames)
+    levels = folder_levels.read(filenames)
+    rows = image_tables.read(folder, index, named)
+    labels = _choose_labels(folder, rows, levels, len(filenames), named)
+    splits, split_source = _splits(folder, rows, levels, index)
+    groups, group_source = _groups(rows, filenames)
+    label_rows = rows if rows and labels.source.startswith("column") else None
+    sentence = (
+        f"{folder}: {len(filenames)} images; {_describe(labels)}; {split_source}; {group_source}"
+    )
+    result = RadiographSet(
+        root=folder,
+        filenames=filenames,
+        labels=labels,
+        splits=splits,
+        groups=groups,
+        columns=_further_columns(rows, len(filenames)),
+        sentence=sentence,
+        remarks=(),
+    )
+    return _without_unlabelled(result, levels, label_rows)
+
+
+def _describe(labels: Labels) -> str:
+    shown = ", ".join(labels.names[:6]) + (" …" if len(labels.names) > 6 else "")
+    kind = "findings" if labels.multi else "classes"
+    return f"{len(labels.names)} {kind} by {labels.source} ({shown})"
+
+
+def _without_unlabelled(
+    images: RadiographSet, levels: Levels, rows: ImageTable | None
+) -> RadiographSet:
+    """Leaves out masks, images without labels and, where there are splits, those of none."""
+    values = images.labels.values
+    labelled = (values != table_labels.BLANK).any(axis=1) if values.ndim == 2 else values >= 0
+    masks = np.array(levels.masks, bool)
+    has_splits = any(images.splits)
+    in_split = np.array([bool(split) or not has_splits for split in images.splits], bool)
+    kept = labelled & ~masks & in_split
+    if not kept.any():
+        raise UserError(f"{images.root} holds no image with a label; see --label_columns.")
+    source = f"row in {rows.table.path.name}" if rows else "folder of a class"
+    unlabelled = ~labelled & ~masks
+    outside = labelled & ~masks & ~in_split
+    names = images.filenames
+    notes = (
+        (masks, "lie in folders of masks and were left out"),
+        (unlabelled, f"have no {source} and were left out"),
+        (outside, "are of no split and were left out"),
+    )
+    remarks = [
+        f"{count} images {text} ({names[int(np.flatnonzero(mask)[0])]} …)"
+        for mask, text in notes
+        if (count := int(mask.sum()))
+    ]
+    if rows is not None and (unused := int((rows.images < 0).sum())):
+        remarks.append(f"{unused} rows of {rows.table.path.name} name no image of the set")
+    return dataclasses.replace(images.take(np.flatnonzero(kept)), remarks=remarks)
+
+
+def _choose_labels(
+    folder: Path, rows: ImageTable | None, levels: Levels, count: int, named: Named
+) -> Labels:
+    """Reads the labels from the table where it covers the images, else from folders."""
+    names = {normalize(name): name for name in levels.classes if name}
+    has_classes = len(names) > 1 and not folder_levels.are_patients(list(names.values()))
+    if rows is not None and rows.has_labels:
+        images = np.unique(rows.images[rows.images >= 0])
+        covers = len(images) >= image_tables.MIN_SHARE * count
+        used = (rows.images >= 0).mean() >= image_tables.MIN_SHARE
+        if covers or used or named.label_columns:
+            return table_labels.read(rows.table, rows.roles, rows.images, count)
+        if not has_classes:
+            column = rows.table.columns[rows.roles.file]
+            raise UserError(
+                f"{rows.table.path} names few of the images ({column[0]}, {column[-1]}); write "
+                "the names as the files have them, or give the column with --image_column."
+            )
+    if not has_classes:
+        raise UserError(_unlabelled(folder, list(names.values()), rows))
+    order = sorted(
+        names.values(), key=lambda name: (not columns.is_negative(name), normalize(name))
+    )
+    position = {name: index for index, name in enumerate(order)}
+    values = [-1 if name is None else position[names[normalize(name)]] for name in levels.classes]
+    return Labels(tuple(order), np.array(values, np.int64), "folder")
+
+
+def _unlabelled(folder: Path, classes: list[str], rows: ImageTable | None) -> str:
+    if rows is not None:
+        known = ", ".join(list(rows.table.columns)[:8])
+        return (
+            f"{rows.table.path} has no column of labels that is recognized ({known}); name it with "
+            "--label_columns."
+        )
+    if not classes:
+        return (
+            f"{folder} holds images in one folder and no table of labels; put them into a folder "
+            "for each class, or add a table and name its column with --label_columns."
+        )
+    if len(classes) == 1:
+        return (
+            f"{folder} holds one class ({classes[0]}); give the folder above it, or a table of "
+            "labels with --label_columns."
+        )
+    return (
+        f"{folder} has folders of patients ({', '.join(sorted(classes)[:3])} …) and no table of "
+        "labels; add one and name its column with --label_columns."
+    )
+
+
+def _splits(
+    folder: Path, rows: ImageTable | None, levels: Levels, index: FileIndex
+) -> tuple[list[str | None], str]:
+    """Returns the split of each image, and their source in words."""
+    count = len(levels.splits)
+    lists = {
+        split: path
+        for name, split in image_tables.LISTS.items()
+        if (path := next(iter(sorted(folder.rglob(name))), None))
+    }
+    if len(lists) == len(image_tables.LISTS):
+        splits: list[str | None] = [None] * count
+        for split, path in lists.items():
+            for line in path.read_text(encoding="utf-8-sig").splitlines():
+                position = index.find(line)
+                if position is not None:
+                    splits[position] = split
+        return splits, "splits by " + " and ".join(image_tables.LISTS)
+    if rows is not None and rows.roles.split:
+        cells = rows.by_image(rows.roles.split, count)
+        unknown = {cell for cell in cells if cell and columns.split_of(cell) is None}
+        if unknown:
+            raise UserError(
+                f"{rows.table.path} has {sorted(unknown)[0]} in {rows.roles.split}; a split is "
+                "train, validation or test: name another column with --split_column."
+            )
+        return [columns.split_of(cell) for cell in cells], f"splits by column {rows.roles.split}"
+    if rows is not None and rows.roles.validation:
+        cells = rows.by_image(rows.roles.validation, count)
+        names = {1: "validation", 0: "train"}
+        codes = [columns.BINARY.get(cell.lower()) for cell in cells]
+        splits = [None if code is None else names[code] for code in codes]
+        return splits, f"validation by column {rows.roles.validation}"
+    if levels.split_names:
+        shown = ", ".join(levels.split_names.values())
+        return levels.splits, f"splits by folder ({shown})"
+    return [None] * count, "no splits"
+
+
+def _groups(rows: ImageTable | None, filenames: Sequence[str]) -> tuple[list[str], str]:
+    """Returns the patient of each image, else its filename, and their source in words."""
+    if rows is not None and rows.roles.patient:
+        cells = rows.by_image(rows.roles.patient, len(filenames))
+        groups = [cell or filename for cell, filename in zip(cells, filenames, strict=True)]
+        return groups, f"patients by column {rows.roles.patient}"
+    matches = [_PATIENT.search(filename) for filename in filenames]
+    if all(matches):
+        return [match[1].lower() for match in matches if match], "patients by folder"
+    return list(filenames), "patients unknown"
+
+
+def _further_columns(rows: ImageTable | None, count: int) -> dict[str, list[str]]:
+    if rows is None:
+        return {}
+    roles = rows.roles
+    used = {roles.file, roles.patient, roles.split, roles.validation, roles.label, *roles.findings}
+    return {name: rows.by_image(name, count) for name in rows.table.columns if name not in used}
+
+
+def describe(images: RadiographSet) -> str:
+    """Lists splits, classes or findings, counts, patients and remarks, a line each."""
+    counts = class_counts(images)
+    width = max(map(len, images.labels.names))
+    patients = len(set(images.groups))
+    lines = [images.sentence, "  ".join(["".ljust(width), *(f"{name:>10}" for name in counts)])]
+    for name in images.labels.names:
+        cells = [f"{of_split[name]:>10}" for of_split in counts.values()]
+        lines.append("  ".join([name.ljust(width), *cells]))
+    if images.labels.multi:
+        uncertain = int((images.labels.values == table_labels.UNCERTAIN).sum())
+        blank = int((images.labels.values == table_labels.BLANK).sum())
+        lines.append(f"{uncertain} labels are uncertain (-1), {blank} are blank")
+    known = "" if "patients unknown" in images.sentence else f" of {patients} patients"
+    lines.append(f"{len(images.filenames)} images{known}")
+    return "\n".join([*lines, *images.remarks])
+
+
+def class_counts(images: RadiographSet) -> dict[str, dict[str, int]]:
+    """Counts the images of each split by class or finding."""
+    counts: dict[str, dict[str, int]] = {}
+    splits = np.array([split or "all" for split in images.splits])
+    for split in sorted(set(splits), key=[*columns.SPLITS, "all"].index):
+        values = images.labels.values[splits == split]
+        for position, name in enumerate(images.labels.names):
+            marked = values[:, position] == 1 if images.labels.multi else values == position
+            counts.setdefault(split, {})[name] = int(marked.sum())
+    return counts

@@ -1,0 +1,112 @@
+"""Delimited text files: encoding, delimiter and columns recognized.
+
+table = tables.read(Path("Data_Entry_2017.csv"))
+table.columns["Finding Labels"]  # [n] str
+"""
+
+import csv
+import dataclasses
+import io
+import itertools
+import sys
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from trainer.errors import UserError
+
+EXTENSIONS = frozenset({".csv", ".tsv", ".txt"})
+
+_DELIMITERS = (",", ";", "\t")
+_LINES_COMPARED = 20  # To choose the delimiter.
+_BYTE_ORDER_MARKS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "-"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The rows of a file by column.
+
+    Attributes:
+      path: of the file.
+      columns: name in the header → values, [rows] str without surrounding spaces; short rows are
+        filled up with empty values.
+    """
+
+    path: Path
+    columns: Mapping[str, Sequence[str]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+
+def read(path: Path) -> Table:
+    """Reads a delimited text file with a header.
+
+    UTF-8 and UTF-16 with a byte order mark, UTF-8 without, and else Windows-1252; separated by
+    commas, semicolons or tabs.
+
+    Raises:
+      UserError: the file cannot be read, is empty, or has two columns of one name.
+    """
+    try:
+        rows = _parse(_decode(path.read_bytes()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read ({error}); save it as UTF-8 CSV.") from error
+    header: list[str] = next(rows, [])
+    if not any(header):
+        raise UserError(f"{path} is empty; write a header and a row for each image.")
+    names = [name for name in header if name]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UserError(f"{path} has two columns called {twice}; rename one.")
+    # As columns, which share equal values: a list for each row would take several times the memory.
+    columns = list(itertools.zip_longest(*rows, fillvalue="")) or [()] * len(header)
+    columns += [("",) * len(columns[0])] * (len(header) - len(columns))
+    return Table(
+        path, {name: values for name, values in zip(header, columns, strict=False) if name}
+    )
+
+
+def is_missing(value: str) -> bool:
+    """Tells whether a value stands for none: empty, nan, NA, N/A, None, null or a dash."""
+    return value.lower() in _MISSING
+
+
+def path_key(filename: str) -> str:
+    """Brings a filename with its folders into the form in which names are compared."""
+    # macOS writes accents as letters of their own.
+    normal = filename if filename.isascii() else unicodedata.normalize("NFC", filename)
+    return normal.strip().replace("\\", "/").lower()
+
+
+def _decode(content: bytes) -> str:
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            return content.decode(encoding)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
+
+
+def _parse(text: str) -> Iterator[list[str]]:
+    # Yields the cells of each line that is not empty.
+    delimiter = max(_DELIMITERS, key=lambda candidate: _score(text, candidate))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    return (
+        [sys.intern(cell.strip()) for cell in row] for row in reader if any(map(str.strip, row))
+    )
+
+
+def _score(text: str, delimiter: str) -> tuple[bool, int]:
+    # The best delimiter splits all lines alike, into many columns.
+    lines = io.StringIO(text, newline="")
+    rows = itertools.islice(csv.reader(lines, delimiter=delimiter), _LINES_COMPARED)
+    widths = [len(row) for row in rows if row]
+    alike = len(set(widths)) == 1
+    return alike and widths[0] > 1, widths[0] if widths else 0
