@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from demo import auth, examples, handlers, serving, text
+from trainer.data import radiograph
 from trainer.inference import batch
 
-_IMAGE_TYPES = [".png", ".jpg", ".jpeg", ".dcm", ".dicom"]
+_IMAGE_TYPES = sorted(radiograph.EXTENSIONS)
 _FIGURES = {
     "Beside its controls": "audit/controls.png",
     "Reliability": "evaluation/test/reliability.png",
@@ -96,7 +97,7 @@ def _classify_tab(events: handlers.Handlers) -> None:
 def _upload_one() -> gr.File:
     # Adds the upload of one file, and the examples.
     upload = gr.File(
-        label="A frontal chest radiograph: PNG (8 or 16 bit), JPEG or DICOM",
+        label="A frontal chest radiograph: PNG (8 or 16 bit), JPEG, DICOM, TIFF …",
         file_types=_IMAGE_TYPES,
         elem_id="upload",
     )

@@ -1,4 +1,4 @@
-"""Tests of damaged PNG and JPEG files: always one clear message, never another exception."""
+"""Tests of damaged pictures: always one clear message, never another exception."""
 
 import numpy as np
 import pytest
@@ -25,10 +25,12 @@ FILES = [
     encode(gradient(), "JPEG", progressive=True),
     encode(Image.fromarray(gradient()).convert("CMYK"), "JPEG"),
     encode(Image.fromarray(gradient()).convert("P")),
+    *(encode(gradient(), format) for format in ("TIFF", "BMP", "WEBP", "JPEG2000")),
+    encode(gradient().astype(np.uint16) * 257, "TIFF", compression="tiff_lzw"),
 ]
 
 
-@settings(deadline=None, max_examples=250, derandomize=True)
+@settings(deadline=None, max_examples=400, derandomize=True)
 @given(
     st.sampled_from(FILES),
     st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=4),
@@ -57,3 +59,10 @@ def test_every_cut_of_a_jpeg_is_rejected(options):
 def test_every_cut_of_a_png_is_rejected():
     for end in range(len(PNG)):
         error_message(PNG[:end])
+
+
+@pytest.mark.parametrize("format", ["TIFF", "BMP", "WEBP", "JPEG2000"])
+def test_cuts_of_other_formats_are_rejected(format):
+    data = encode(gradient(40, 40), format)
+    for end in range(0, len(data) - 2, max(len(data) // 100, 1)):
+        error_message(data[:end])

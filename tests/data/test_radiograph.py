@@ -20,7 +20,7 @@ FRAMES = [Image.fromarray(gradient()), Image.fromarray(255 - gradient())]
 SVG = b"\xef\xbb\xbf\n<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>"
 # Case → (data, the reason, the fix).
 REJECTED = {
-    "text": (b"hello " * 100, "not an image", "give a PNG, JPEG or DICOM"),
+    "text": (b"hello " * 100, "not an image", "give a PNG, JPEG, DICOM"),
     "empty": (b"", "is empty", "get the file again"),
     "cut PNG": (PNG[: len(PNG) // 2], "cut off", "get the file again"),
     "PNG without its end": (PNG[:-12], "cut off", "get the file again"),
@@ -41,9 +41,26 @@ REJECTED = {
         "give a single image",
     ),
     "GIF": (encode(gradient(), "GIF"), "a GIF", "give a PNG"),
-    "WebP": (encode(gradient(), "WEBP"), "a WebP", "give a PNG"),
-    "TIFF": (encode(gradient(), "TIFF"), "a TIFF", "give a PNG"),
-    "BMP": (encode(gradient(), "BMP"), "a BMP", "give a PNG"),
+    "AVI": (b"RIFF\0\0\0\0AVI " + bytes(100), "an AVI", "give a PNG"),
+    "animated WebP": (
+        encode(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:]),
+        "animated",
+        "give a single image",
+    ),
+    "TIFF of two pages": (
+        encode(FRAMES[0], "TIFF", save_all=True, append_images=FRAMES[1:]),
+        "several pages",
+        "give a single image",
+    ),
+    "TIFF of floats": (
+        encode(Image.fromarray(gradient().astype(np.float32)), "TIFF"),
+        "32 bits",
+        "8 or 16 bits",
+    ),
+    "cut TIFF": (encode(gradient(), "TIFF")[:2000], "cut off", "get the file again"),
+    "cut BMP": (encode(gradient(), "BMP")[:2000], "cut off", "get the file again"),
+    "cut WebP": (encode(gradient(), "WEBP")[:60], "damaged", "get the file again"),
+    "cut JPEG 2000": (encode(gradient(), "JPEG2000")[:200], "cut off", "get the file again"),
     "SVG": (SVG, "an SVG", "give a PNG"),
     "XML": (b"<?xml version='1.0'?><!-- x --><svg/>", "an SVG", "give a PNG"),
 }

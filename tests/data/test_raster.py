@@ -1,5 +1,8 @@
-"""Tests of decoding PNG and JPEG in every colour mode, depth and orientation."""
+"""Tests of decoding pictures in every format, colour mode, depth and orientation."""
 
+import struct
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -197,3 +200,63 @@ def test_first_picture_of_a_multi_picture_jpeg_is_read():
     image = radiograph.read(data)
     np.testing.assert_allclose(image.pixels.astype(int), gradient(), atol=3)
     assert image.header.format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("BMP", {}),
+        ("WEBP", {"lossless": True}),
+        ("JPEG2000", {"irreversible": False}),
+        ("JPEG2000", {"irreversible": False, "no_jp2": True}),
+    ],
+)
+def test_other_formats_give_the_pixels_of_a_png(format, options):
+    image = radiograph.read(encode(gradient(), format, **options))
+    np.testing.assert_array_equal(image.pixels, gradient())
+    header = image.header
+    assert (header.format, header.bit_depth, header.width, header.height) == (format, 8, 70, 90)
+    # Colour becomes luma in each.
+    colour = Image.merge("RGB", [Image.fromarray(gradient())] * 3)
+    image = radiograph.read(encode(colour, format, **options))
+    np.testing.assert_allclose(image.pixels, gradient(), atol=1)
+    assert image.header.channels == 3
+
+
+@pytest.mark.parametrize("format", ["TIFF", "JPEG2000"])
+def test_16_bits_are_kept_in_each_format(format):
+    values = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    image = radiograph.read(encode(values, format))
+    np.testing.assert_array_equal(image.pixels, values)
+    assert (image.header.bit_depth, image.white) == (16, 65535)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_whose_white_is_zero_is_inverted(bits):
+    values = (gradient().astype(np.uint16) << (bits - 8)).astype(f"uint{bits}")
+    data = encode(values, "TIFF")
+    # The tag 262 of one SHORT: 1, black is zero, becomes 0. Pillow would invert the pixels, too.
+    tag = struct.pack("<HHI", 262, 3, 1)
+    assert data.count(tag) == 1
+    inverted = data.replace(tag + b"\1", tag + b"\0")
+    image = radiograph.read(inverted)
+    np.testing.assert_array_equal(image.pixels, 2**bits - 1 - values)
+
+
+def test_a_rotated_tiff_is_set_upright_once():
+    turned = np.rot90(gradient()).copy()  # Stored turned to the left; 6: turn it to the right.
+    data = encode(turned, "TIFF", tiffinfo={EXIF_ORIENTATION: 6})
+    image = radiograph.read(data)
+    np.testing.assert_array_equal(image.pixels, gradient())
+    assert (image.header.width, image.header.height) == (90, 70)
+
+
+def test_a_colour_tiff_keeps_16_bits():
+    values = np.random.default_rng(0).integers(0, 65536, (40, 40, 3)).astype(np.uint16)
+    data = cv2.imencode(".tiff", values)[1].tobytes()
+    image = radiograph.read(data)
+    expected = np.rint(values @ np.array([0.114, 0.587, 0.299]))
+    assert image.pixels.dtype == np.uint16
+    np.testing.assert_allclose(image.pixels, expected, atol=1)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from trainer.data import annotations
 from trainer.data.annotations import Annotations, normalize, normalize_path
-from trainer.data.radiograph import EXTENSIONS
+from trainer.data.radiograph import EXTENSIONS, FORMATS
 from trainer.errors import UserError
 
 _NO_COLUMNS: Mapping[str, str] = {}  # Shared: a large set has many entries.
@@ -156,7 +156,7 @@ def find_loose(folder: Path) -> list[Entry]:
         raise UserError(f"{folder} is not a folder; give one that holds images.")
     images, _ = _list_images(folder, folder.name)
     if not images:
-        raise UserError(f"{folder} holds no PNG, JPEG or DICOM file; give a folder of images.")
+        raise UserError(f"{folder} holds no {FORMATS} file; give a folder of images.")
     return [Entry(filename, path, "", filename, {}) for filename, path in images]
 
 
@@ -259,7 +259,7 @@ def _create_folder(scan: _Scan) -> ImageFolder:
         (others, f"{others} folders are no class of the set and were passed over ({examples})"),
         (
             scan.other_files,
-            f"{scan.other_files} files that are not PNG, JPEG or DICOM were passed over",
+            f"{scan.other_files} files that are not {FORMATS} were passed over",
         ),
         (excluded, f"{excluded} images were left out as exclude.txt asks"),
     ]

@@ -32,7 +32,7 @@ class Header:
       channels: values per pixel (a palette counts as 1).
       bit_depth: bits per value.
       byte_size: size of the file in bytes.
-      format: PNG, JPEG or DICOM.
+      format: PNG, JPEG, DICOM, TIFF, BMP, WEBP or JPEG2000.
       sha256: SHA-256 of the file's bytes, hexadecimal.
     """
 

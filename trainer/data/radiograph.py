@@ -10,9 +10,11 @@ Importing it is light: no TensorFlow, pydicom or OpenCV. The bytes of a file dec
 its name.
 """
 
+import functools
 import os
 import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ from trainer.data.pixels import (
 
 __all__ = [
     "EXTENSIONS",
+    "FORMATS",
     "MAX_BYTES",
     "MAX_PIXELS",
     "MIN_SIDE",
@@ -48,17 +51,14 @@ __all__ = [
 # a runtime of another version refuses the model.
 PREPROCESSING_VERSION = 1
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".dcm", ".dicom"})
+EXTENSIONS = raster.EXTENSIONS | {".dcm", ".dicom"}
+FORMATS = "PNG, JPEG, DICOM, TIFF, BMP, WebP or JPEG 2000"
 STANDARD_SIDE = 500  # Pixels.
 
 # First bytes → type, for the message.
 _OTHER_TYPES = (
     (b"GIF8", "a GIF"),
-    (b"RIFF", "a WebP (or other RIFF)"),
-    (b"II*\0", "a TIFF"),
-    (b"MM\0*", "a TIFF"),
-    (b"BM", "a BMP"),
-    (b"\0\0\0\x0cjP", "a JPEG 2000"),
+    (b"RIFF", "an AVI or WAV"),
     (b"%PDF", "a PDF"),
     (b"PK\x03\x04", "a zip archive"),
     (b"\x1f\x8b", "a gzip archive"),
@@ -66,7 +66,7 @@ _OTHER_TYPES = (
 
 
 def read(source: str | os.PathLike | bytes, name: str | None = None) -> Radiograph:
-    """Reads a PNG, a JPEG or a single-frame DICOM.
+    """Reads a PNG, JPEG, TIFF, BMP, WebP or JPEG 2000, or a single-frame DICOM.
 
     PNG may have 1 to 16 bits, in grey, colour or palette, with alpha or without. Colour becomes
     luma (ITU-R 601-2). Transparent pixels become black, the background of a radiograph. EXIF
@@ -79,7 +79,8 @@ def read(source: str | os.PathLike | bytes, name: str | None = None) -> Radiogra
 
     Raises:
       RadiographError: the file is of another type or damaged, has over 64 megapixels (checked
-        before decoding), has a side under 32 pixels, or is animated.
+        before decoding), has a side under 32 pixels, or holds
+        several images.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         name = _printable(name or "the image")
@@ -89,8 +90,10 @@ def read(source: str | os.PathLike | bytes, name: str | None = None) -> Radiogra
         data = _read_file(source, name)
     if not data:
         raise RadiographError(f"{name}: is empty; get the file again.")
-    if data.startswith((raster.PNG_MAGIC, raster.JPEG_MAGIC)):
-        decode = raster.decode
+    decode: Callable[[bytes, str], Radiograph]
+    format = raster.recognize(data)
+    if format:
+        decode = functools.partial(raster.decode, format=format)
         damage = "is damaged or cut off"
         fix = "get the file again"
     elif data[128:132] == b"DICM":  # The preamble has 128 bytes (PS3.10, 7.1).
@@ -100,7 +103,7 @@ def read(source: str | os.PathLike | bytes, name: str | None = None) -> Radiogra
         damage = "is a DICOM file that is damaged, cut off or in an unknown compression"
         fix = "get it again, or export it uncompressed"
     else:
-        raise RadiographError(f"{name}: {_describe_type(data)}; give a PNG, JPEG or DICOM file.")
+        raise RadiographError(f"{name}: {_describe_type(data)}; give a {FORMATS} file.")
     try:
         with warnings.catch_warnings():
             # Pillow warns about sizes, which have their own check, and about odd metadata.

@@ -1,6 +1,7 @@
-"""PNG and JPEG files, read as one radiograph.
+"""PNG, JPEG, TIFF, BMP, WebP and JPEG 2000 files, read as one radiograph.
 
-    image = raster.decode(data, name="chest.png")
+    format = raster.recognize(data)
+    image = raster.decode(data, name="chest.png", format=format)
 
 Pillow decodes; OpenCV decodes 16-bit colour, which Pillow narrows to 8 bits.
 """
@@ -10,7 +11,7 @@ import io
 import zlib
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops
+from PIL import ExifTags, Image, ImageChops, TiffImagePlugin
 
 from trainer.data.pixels import (
     MAX_PIXELS,
@@ -21,45 +22,80 @@ from trainer.data.pixels import (
     white_level,
 )
 
-PNG_MAGIC = b"\x89PNG"
-JPEG_MAGIC = b"\xff\xd8\xff"
+EXTENSIONS = frozenset(
+    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".j2k", ".jpf", ".jpx"}
+)
+
+# First bytes → Pillow's name of the format.
+_MAGIC = (
+    (b"\x89PNG", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"BM", "BMP"),
+    (b"\0\0\0\x0cjP  \r\n", "JPEG2000"),
+    (b"\xff\x4f\xff\x51", "JPEG2000"),  # Its codestream alone.
+)
+# Tags of TIFF 6.0.
+_WIDTH = 256
+_HEIGHT = 257
+_BITS_PER_SAMPLE = 258
+_PHOTOMETRIC = 262
+_WHITE_IS_ZERO = 0
 
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # By colour type.
 
 
-def decode(data: bytes, name: str) -> Radiograph:
-    """Decodes a PNG or a JPEG.
+def recognize(data: bytes) -> str | None:
+    """Returns the format that the first bytes stand for; None for any other."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    return next((format for magic, format in _MAGIC if data.startswith(magic)), None)
+
+
+def decode(data: bytes, name: str, format: str) -> Radiograph:
+    """Decodes a still picture.
 
     Args:
-      data: the file's bytes, which start with `PNG_MAGIC` or `JPEG_MAGIC`.
+      data: the file's bytes.
       name: the name in error messages.
+      format: from `recognize`.
 
     Raises:
-      RadiographError: animated, of a rare kind or of a size outside the limits.
+      RadiographError: of several images, of a rare kind or of a size outside the limits.
       Exception: damaged; each decoder has its own types.
     """
-    is_png = data.startswith(PNG_MAGIC)
-    format = "PNG" if is_png else "JPEG"
     image = _open(data, name, format)
-    check_size(image.width, image.height, name)
-    if is_png:
-        if getattr(image, "n_frames", 1) > 1:
-            raise RadiographError(f"{name}: is animated; give a single image.")
+    width, height = _stored_size(image)
+    check_size(width, height, name)
+    # A JPEG may hold previews of itself; the first picture is the largest.
+    if format != "JPEG" and getattr(image, "n_frames", 1) > 1:
+        kind = "has several pages" if format == "TIFF" else "is animated"
+        raise RadiographError(f"{name}: {kind}; give a single image.")
+    if format == "PNG":
         _check_chunks(data)
+    if format == "JPEG2000":
+        _check_codestream(data)
+    channels, bits = _channels_and_bits(data, image)
+    if image.mode == "F" or (image.mode.startswith("I") and bits > 16):
+        raise RadiographError(
+            f"{name}: has {bits} bits a value, which no detector has; save it with 8 or 16 bits."
+        )
+    # Read before the pixels: loading applies the orientation of a TIFF and drops its tags.
+    inverted = format == "TIFF" and _is_inverted(image)
     image.load()
-    # From IHDR: Pillow reports 16-bit colour as 8 bits. It decodes no 12-bit JPEG.
-    channels = _PNG_CHANNELS[data[25]] if is_png else len(image.getbands())
-    bits = data[24] if is_png else 8
     header = Header(
-        width=image.width,
-        height=image.height,
+        width=width,
+        height=height,
         channels=channels,
         bit_depth=bits,
         byte_size=len(data),
         format=format,
         sha256=hashlib.sha256(data).hexdigest(),
     )
-    pixels = _decode_16_bit(data, image) if bits == 16 else _decode_8_bit(image)
+    pixels = _decode_16_bit(data, image) if bits > 8 else _decode_8_bit(image)
+    if inverted:
+        pixels = white_level(pixels, max(8, bits)) - pixels
     # Rotated last: sizes in the header are those of the stored image.
     pixels = np.ascontiguousarray(_rotate_upright(pixels, image))
     return Radiograph(pixels, header, white_level(pixels, max(8, bits)))
@@ -78,6 +114,29 @@ def _open(data: bytes, name: str, format: str) -> Image.Image:
             f"{name}: has a damaged head or is of a rare kind ({type(error).__name__}); get the "
             "file again, or save it as a plain PNG."
         ) from None
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    # Width and height; Pillow's of a TIFF are those after rotation.
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.size
+    return image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
+
+
+def _channels_and_bits(data: bytes, image: Image.Image) -> tuple[int, int]:
+    # Of the file: Pillow reports 16-bit colour as 8 bits. It decodes no 12-bit JPEG.
+    if image.format == "PNG":
+        return _PNG_CHANNELS[data[25]], data[24]  # From IHDR.
+    bits = 16 if image.mode.startswith("I") else 8
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))
+    return len(image.getbands()), bits
+
+
+def _is_inverted(image: Image.Image) -> bool:
+    # Pillow inverts pictures of 8 bits and fewer, and not those of 16.
+    assert isinstance(image, TiffImagePlugin.TiffImageFile)
+    return image.mode.startswith("I") and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
 
 
 def _check_chunks(data: bytes) -> None:
@@ -101,6 +160,32 @@ def _check_chunks(data: bytes) -> None:
         if not kind[0] & 32 and zlib.crc32(view[start + 4 : end - 4]) != checksum:
             raise ValueError("damaged")
         start = end
+
+
+def _check_codestream(data: bytes) -> None:
+    """Checks that the codestream of a JPEG 2000 has its end (ISO 15444-1, annexes A and I).
+
+    OpenJPEG decodes what there is of a file that is cut off.
+
+    Raises:
+      ValueError: it has none.
+    """
+    start = 0
+    end = len(data)
+    while data[start : start + 4] != b"\xff\x4f\xff\x51":
+        length = int.from_bytes(data[start : start + 4], "big")
+        header = 16 if length == 1 else 8
+        if length == 1:  # The length follows in 8 bytes.
+            length = int.from_bytes(data[start + 8 : start + 16], "big")
+        length = length or len(data) - start  # 0: to the end of the file.
+        if start + max(length, 8) > len(data):
+            raise ValueError("cut off")
+        if data[start + 4 : start + 8] == b"jp2c":
+            end = start + length
+            length = header
+        start += max(length, 8)
+    if not data[start:end].rstrip(b"\0").endswith(b"\xff\xd9"):
+        raise ValueError("cut off")
 
 
 def _decode_8_bit(image: Image.Image) -> np.ndarray:
