@@ -92,16 +92,17 @@ def read(source: str | os.PathLike | bytes, name: str | None = None) -> Radiogra
         raise RadiographError(f"{name}: is empty; get the file again.")
     decode: Callable[[bytes, str], Radiograph]
     format = raster.recognize(data)
-    if format:
-        decode = functools.partial(raster.decode, format=format)
-        damage = "is damaged or cut off"
-        fix = "get the file again"
-    elif data[128:132] == b"DICM":  # The preamble has 128 bytes (PS3.10, 7.1).
+    # The preamble has 128 bytes (PS3.10, 7.1), which may be the head of a TIFF.
+    if data[128:132] == b"DICM":
         from trainer.data import dicom  # Imported lazily: pydicom is slow to load.
 
         decode = dicom.decode
         damage = "is a DICOM file that is damaged, cut off or in an unknown compression"
         fix = "get it again, or export it uncompressed"
+    elif format:
+        decode = functools.partial(raster.decode, format=format)
+        damage = "is damaged or cut off"
+        fix = "get the file again"
     else:
         raise RadiographError(f"{name}: {_describe_type(data)}; give a {FORMATS} file.")
     try:
