@@ -32,25 +32,19 @@ _ALSO = flags.DEFINE_list(
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run",
     False,
-    "Only prints how the folder is read, in whatever layout: splits, classes or findings, counts, "
-    "patients, and what is passed over. The other commands read SPLIT/CLASS folders.",
-)
-_IMAGE_COLUMN = flags.DEFINE_string(
-    "image_column", None, "With --dry_run: column of the file names."
-)
-_LABEL_COLUMNS = flags.DEFINE_list(
-    "label_columns", [], "With --dry_run: column of classes, or columns of findings."
-)
-_PATIENT_COLUMN = flags.DEFINE_string(
-    "patient_column", None, "With --dry_run: column of the patients."
-)
-_SPLIT_COLUMN = flags.DEFINE_string(
-    "split_column", None, "With --dry_run: column of train, validation or test."
+    "Only prints how the folder is read: splits, classes or findings, counts, patients, and what "
+    "is passed over.",
 )
 config_flags.define_flags(
     "dataset",
     "data_dir",
     "manual_dir",
+    "image_column",
+    "label_columns",
+    "patient_column",
+    "split_column",
+    "positive_class",
+    "test_fraction",
     "phantom_train",
     "phantom_test",
     "phantom_shortcut",
@@ -76,21 +70,13 @@ def main() -> None:
 
 
 def _dry_run(config: TrainConfig) -> str:
-    from trainer.data import archive, columns, prepared, radiograph_set
+    from trainer.data import any_source, prepared, radiograph_set
 
     if not config.manual_dir:
         raise UserError("--dry_run reads a folder or zip; give --manual_dir=FOLDER_OR_ZIP.")
-    folder = Path(config.manual_dir).expanduser()
-    if folder.is_file():
-        downloads = prepared.data_folder(config.data_dir) / "downloads"
-        folder = archive.unpack(folder, downloads / "unpacked")
-    named = columns.Named(
-        _IMAGE_COLUMN.value,
-        _PATIENT_COLUMN.value,
-        _SPLIT_COLUMN.value,
-        tuple(_LABEL_COLUMNS.value),
-    )
-    return radiograph_set.describe(radiograph_set.read(folder, named))
+    downloads = prepared.data_folder(config.data_dir) / "downloads"
+    images = any_source.read(Path(config.manual_dir).expanduser(), downloads, config)
+    return radiograph_set.describe(images)
 
 
 if __name__ == "__main__":

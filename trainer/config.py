@@ -55,14 +55,30 @@ class TrainConfig:
     # Data: the set, and the places that it comes from
     dataset: str = _data(
         "auto",
-        "auto: covid_xray if it is prepared, given or downloadable, else the synthetic phantom.",
+        "auto: the radiographs of --manual_dir; without it covid_xray if it is prepared or "
+        "downloadable, else the synthetic phantom.",
         choices=("auto", *dataset_names()),
     )
     data_dir: str | None = _data_access(
         None, "Folder of prepared sets. Default: $TFDS_DATA_DIR, else ~/tensorflow_datasets."
     )
     manual_dir: str | None = _data_access(
-        None, "Radiographs: a folder with Train/ and Test/ at any depth, or the zip from Kaggle."
+        None, "Radiographs: a folder or zip in any layout: folders of classes, a table of labels."
+    )
+    image_column: str | None = _data(None, "Column of a table that names the image.")
+    label_columns: str | None = _data(
+        None, "Column of classes, or columns of findings, with commas between them."
+    )
+    patient_column: str | None = _data(None, "Column of the patients.")
+    split_column: str | None = _data(None, "Column of train, validation or test.")
+    positive_class: str | None = _data(
+        None, "Class that sensitivity refers to, of two. Default: the one that is not normal."
+    )
+    test_fraction: float = _data(
+        0.2,
+        "Share of the patients to test on where the set has no test split.",
+        above=0.0,
+        high=0.5,
     )
     phantom_train: int = _data(256, "Number of synthetic training images.", low=8)
     phantom_test: int = _data(64, "Number of synthetic test images.", low=4)

@@ -41,7 +41,7 @@ class PhantomConfig(tfds.core.BuilderConfig):
     view: str = views.WHOLE
 
 
-def builder_config(config: TrainConfig) -> PhantomConfig:
+def builder_config(config: TrainConfig, *_: object) -> PhantomConfig:
     """Returns the builder's configuration for a run; a built-in one where it fits."""
     kind = "lungs" if config.view == views.LUNGS else "gray"
     name = f"{kind}{config.prepared_side}"

@@ -23,8 +23,8 @@ from tests.benchmark import keras_peer
 from tests.benchmark.fixtures import BATCH, ROOT, SIDE, ImageSet
 from tests.benchmark.rows import Row, Spread
 from trainer.config import TrainConfig
+from trainer.data import split
 from trainer.errors import UserError
-from trainer.training import split
 from trainer.workdir import Workdir, read_json, write_json
 
 SEEDS = (0, 1, 2)

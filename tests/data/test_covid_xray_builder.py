@@ -110,17 +110,18 @@ def test_missing_source_shows_the_expected_tree_and_the_next_step(tmp_path, monk
 
 
 def test_numbers_of_the_kaggle_set_are_recognised():
-    def folder_with(counts: dict[tuple[str, str], int]) -> image_folder.ImageFolder:
-        splits = {"Train": [], "Test": []}
+    def splits_with(counts: dict[tuple[str, str], int]) -> dict[str, list[image_folder.Entry]]:
+        splits = {"train": [], "test": []}
         for (split, label), count in counts.items():
             for number in range(count):
                 name = f"{split}/{label}/{number}"
-                splits[split].append(image_folder.Entry(name, Path(), label, "", {}))
-        return image_folder.ImageFolder(Path(), splits, (), "")
+                entry = image_folder.Entry(name, Path(), label, "", {})
+                splits[split.lower()].append(entry)
+        return splits
 
-    assert "the Kaggle set's numbers" in MODULE.counts_line(folder_with(MODULE.KAGGLE_COUNTS))
+    assert "the Kaggle set's numbers" in MODULE.counts_line(splits_with(MODULE.KAGGLE_COUNTS))
     # Other numbers are shown beside the Kaggle set's.
-    other = MODULE.counts_line(folder_with(COUNTS))
+    other = MODULE.counts_line(splits_with(COUNTS))
     assert "another set" in other
     assert "250" in other
 

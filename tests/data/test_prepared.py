@@ -164,11 +164,11 @@ def test_new_folder_with_a_builder_is_opened_by_its_name(tmp_path, monkeypatch):
 
 def test_files_are_found_without_preparing_a_set(tiny_folder, tmp_path):
     config = TrainConfig(manual_dir=str(tiny_folder), data_dir=str(tmp_path / "data"))
-    module, source = prepared.find_source(config)
-    assert module.CLASSES == ("non_covid", "covid")
+    source = prepared.find_source(config)
+    assert source.class_names == ("non_covid", "covid")
     assert {split: len(entries) for split, entries in source.splits.items()} == {
-        "Train": 26,
-        "Test": 14,
+        "train": 26,
+        "test": 14,
     }
     # Nothing is written.
     assert not (tmp_path / "data").exists()

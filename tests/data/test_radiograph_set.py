@@ -301,6 +301,29 @@ def test_patients_come_from_a_column_or_from_folders(tmp_path):
     assert sorted(result.columns["site"]) == ["x", "y"]
 
 
+def test_patients_may_be_in_a_table_of_their_own(tmp_path):
+    write(
+        tmp_path,
+        "a.png b.png",
+        labels_csv="file,label,age\na.png,pos,50\nb.png,neg,51\n",
+        groups_csv="filename,patient,site\na.png,p,x\nb.png,p,y\n",
+    )
+    result = radiograph_set.read(tmp_path, Named())
+    assert result.groups == ["p", "p"]
+    assert result.columns == {"site": ["x", "y"], "age": ["50", "51"]}
+
+
+def test_excluded_images_are_left_out_and_must_exist(tmp_path):
+    write(tmp_path, "pos/a.png pos/b.png neg/b.png", **{"exclude.txt": "# blurred\npos/b.png\n"})
+    result = radiograph_set.read(tmp_path, Named())
+    assert describe(result) == {"a.png": ":pos", "b.png": ":neg"}
+    assert "exclude.txt" in result.remarks[0]
+    for line in ("c.png", "b.png"):  # None of that name, and two.
+        (tmp_path / "exclude.txt").write_text(line)
+        with pytest.raises(UserError, match=line):
+            radiograph_set.read(tmp_path, Named())
+
+
 # Name → (images, table, flag or file that the message names).
 REFUSED = {
     "nothing": ("", "", "no PNG"),

@@ -91,6 +91,11 @@ def is_negative(name: str) -> bool:
     )
 
 
+def negative_first(name: str) -> tuple[bool, str]:
+    """Returns the key that sorts classes: those that stand for no finding, then by name."""
+    return not is_negative(name), normalize(name)
+
+
 def recognize(table: Table, index: FileIndex, named: Named) -> Roles | None:
     """Recognizes the columns of a table.
 

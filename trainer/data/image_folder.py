@@ -49,12 +49,18 @@ class ImageFolder:
       splits: canonical split name → entries, sorted by filename.
       remarks: notes for the user, one line each.
       fingerprint: SHA-256 over names, sizes, groups.csv and exclude.txt.
+      class_names: in label order.
+      positive_class: the class that sensitivity refers to; None with more than two.
+      summary: how the set was read, or its numbers, in one line.
     """
 
     root: Path
     splits: Mapping[str, Sequence[Entry]]
     remarks: Sequence[str]
     fingerprint: str
+    class_names: tuple[str, ...] = ()
+    positive_class: str | None = None
+    summary: str = ""
 
 
 @dataclasses.dataclass

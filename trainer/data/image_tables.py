@@ -1,6 +1,6 @@
 """The table beside the images of a set: found, joined and matched to the files.
 
-rows = image_tables.read(folder, FileIndex(filenames), columns.Named())
+rows, patients = image_tables.read(folder, FileIndex(filenames), columns.Named())
 rows.by_image("Patient Age", len(filenames))  # a cell for each image
 """
 
@@ -52,13 +52,16 @@ class ImageTable:
         return values
 
 
-def read(folder: Path, index: FileIndex, named: Named) -> ImageTable | None:
-    """Reads the tables below a folder, and chooses the one of its images.
+def read(
+    folder: Path, index: FileIndex, named: Named
+) -> tuple[ImageTable | None, ImageTable | None]:
+    """Reads the tables below a folder, and chooses those of labels and of patients.
 
     Tables called train, valid and the like are joined; the split becomes a column.
 
     Returns:
-      None where no table names images.
+      (The table of the images, the table with their patients), often the same; None where no table
+      names images.
 
     Raises:
       UserError: several tables are of the same images, or one cannot be read.
@@ -73,11 +76,12 @@ def read(folder: Path, index: FileIndex, named: Named) -> ImageTable | None:
         split: rows for rows in candidates if (split := columns.split_of(rows.table.path.stem))
     }
     if len(by_split) > 1:
-        return _join(by_split)
+        joined = _join(by_split)
+        return joined, joined
     candidates = [rows for rows in candidates if (rows.images >= 0).any()] or candidates
     labelled = [rows for rows in candidates if rows.has_labels] or candidates
     if not labelled:
-        return None
+        return None, None
     sizes = [len(np.unique(rows.images[rows.images >= 0])) for rows in labelled]
     best = [rows for rows, size in zip(labelled, sizes, strict=True) if size == max(sizes)]
     if len(best) > 1:
@@ -85,7 +89,9 @@ def read(folder: Path, index: FileIndex, named: Named) -> ImageTable | None:
         raise UserError(
             f"{folder} holds several tables of the same images ({names}); leave one there."
         )
-    return best[0]
+    # groups.csv may lie beside a table of labels.
+    with_patients = [rows for rows in (*best, *candidates) if rows.roles.patient]
+    return best[0], next(iter(with_patients), None)
 
 
 def _table_paths(folder: Path) -> list[Path]:

@@ -8,12 +8,12 @@ A folder datasets/NAME with a module NAME_dataset_builder.py is a data set. The 
     Builder         the TFDS builder, with splits train and test. Its features are those of
                     `trainer.data.shards`: pictures and describe_file; its metadata has
                     source_fingerprint, synthetic, positive_class and view.
-    builder_config  function: TrainConfig → the configuration of Builder.
+    builder_config  function: (TrainConfig, ImageFolder or None, data_dir) → the configuration of
+                    Builder; the folder is that of --manual_dir.
     describe        function: TrainConfig → one sentence; for sets that are drawn.
-    find_source     function: (manual_dir or None, download_dir) → ImageFolder; for sets read from
-                    files. Such a module also has EXPECTED_TREE, a description of the files;
-                    ORIGIN, their source without --manual_dir; SPLITS, split → name of its folder;
-                    CLASSES, in label order; and POSITIVE_CLASS.
+    find_source     function: (manual_dir or None, download_dir, TrainConfig) → ImageFolder; for
+                    sets read from files. Such a module also has EXPECTED_TREE, a description of the
+                    files, and ORIGIN, their source without --manual_dir.
 
 Builders are loaded by file path. So `import datasets` stays free for pip's package of that name.
 """
@@ -37,6 +37,7 @@ _FOLDER = Path(__file__).resolve().parents[2] / "datasets"
 
 # The sets behind --dataset=auto.
 _REAL = "covid_xray"
+_ANY = "radiographs"
 _SYNTHETIC = "phantom"
 
 
@@ -76,25 +77,27 @@ class PreparedDataset:
         return _view(self.builder)["name"]
 
 
-def open_from_config(config: TrainConfig) -> PreparedDataset:
+def open_from_config(config: TrainConfig, recorded: str | None = None) -> PreparedDataset:
     """Opens the data set of a configuration, preparing it first where needed.
 
-    `auto` is covid_xray where it is prepared, given or downloadable, else phantom.
+    `auto` is the set of --manual_dir: covid_xray where its folders are called so, else radiographs.
+    Without --manual_dir it is covid_xray where that is prepared or downloadable, else phantom.
 
     Args:
-      config: its fields dataset, data_dir, manual_dir, prepared_side and phantom_* count.
+      config: its settings of data count.
+      recorded: name of the builder's configuration that a finished run was trained on; then the
+        files are not read again.
 
     Raises:
       UserError: no data, damaged data, a data_dir that cannot be written, or a prepared set made
         from other files.
     """
-    if config.dataset != "auto":
-        return _open(config.dataset, config)
+    name = _resolve_name(config)
+    if name != "auto":
+        return _open(name, config, recorded)
     try:
         return _open(_REAL, config)
     except UserError as error:
-        if config.manual_dir:
-            raise
         # The rest of the message is advice for those who asked for the real set.
         cause = str(error).split(" Download it by hand")[0]
     reason = (
@@ -105,22 +108,35 @@ def open_from_config(config: TrainConfig) -> PreparedDataset:
     return dataclasses.replace(_open(_SYNTHETIC, config), reason=reason)
 
 
-def find_source(config: TrainConfig) -> tuple[ModuleType, ImageFolder]:
+def find_source(config: TrainConfig) -> ImageFolder:
     """Finds the files of --manual_dir, without preparing a set.
 
     Args:
-      config: its fields dataset, data_dir and manual_dir count.
-
-    Returns:
-      The builder's module, with SPLITS, CLASSES and POSITIVE_CLASS, and the files.
+      config: its settings of data count.
 
     Raises:
       UserError: the files are missing or incomplete, or the data set is drawn.
     """
-    name = _REAL if config.dataset == "auto" else config.dataset
+    name = _resolve_name(config)
+    if name == "auto":
+        name = _REAL
     module = load_builder_module(name)
     downloads = data_folder(config.data_dir) / "downloads"
-    return module, module.find_source(_check_manual_dir(name, module, config.manual_dir), downloads)
+    manual_dir = _check_manual_dir(name, module, config.manual_dir)
+    return module.find_source(manual_dir, downloads, config)
+
+
+def _resolve_name(config: TrainConfig) -> str:
+    """Returns the name of the set; auto only where no folder is given."""
+    if config.dataset != "auto" or not config.manual_dir:
+        return config.dataset
+    module = load_builder_module(_REAL)
+    manual_dir = _check_manual_dir(_ANY, module, config.manual_dir)
+    try:
+        module.find_source(manual_dir, data_folder(config.data_dir) / "downloads", config)
+    except UserError:
+        return _ANY
+    return _REAL
 
 
 def data_folder(data_dir: str | None) -> Path:
@@ -177,13 +193,20 @@ def load_builder_module(name: str) -> ModuleType:
     return module
 
 
-def _open(name: str, config: TrainConfig) -> PreparedDataset:
+def _open(name: str, config: TrainConfig, recorded: str | None = None) -> PreparedDataset:
     module = load_builder_module(name)
-    manual_dir = _check_manual_dir(name, module, config.manual_dir)
+    # The files of a finished run need not be there any more.
+    manual_dir = None if recorded else _check_manual_dir(name, module, config.manual_dir)
     data_dir = data_folder(config.data_dir)
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        builder = module.Builder(data_dir=str(data_dir), config=module.builder_config(config))
+        source = None
+        if manual_dir:
+            source = module.find_source(manual_dir, data_dir / "downloads", config)
+        builder_config = _recorded_config(module, config, recorded)
+        if builder_config is None:
+            builder_config = module.builder_config(config, source, data_dir)
+        builder = module.Builder(data_dir=str(data_dir), config=builder_config)
     except OSError as error:
         raise UserError(
             f"cannot use {data_dir} ({error.strerror or error}); give a --data_dir you can write "
@@ -191,23 +214,34 @@ def _open(name: str, config: TrainConfig) -> PreparedDataset:
         ) from error
     was_prepared = builder.is_prepared()
     if not was_prepared:
+        manual_dir = _check_manual_dir(name, module, config.manual_dir)
         _prepare(builder, data_dir, manual_dir)
-    elif manual_dir:
-        source = module.find_source(manual_dir, data_dir / "downloads")
-        if builder.info.metadata["source_fingerprint"] != source.fingerprint:
-            raise UserError(
-                f"{builder.data_path} was prepared from other files than those in {manual_dir}; "
-                "remove it to prepare anew, give another --data_dir, or leave --manual_dir out to "
-                "use what is prepared."
-            )
+    elif source and builder.info.metadata["source_fingerprint"] != source.fingerprint:
+        raise UserError(
+            f"{builder.data_path} was prepared from other files than those in {manual_dir}; "
+            "remove it to prepare anew, give another --data_dir, or leave --manual_dir out to "
+            "use what is prepared."
+        )
     _check_segmenter(builder)
     if not hasattr(module, "find_source"):
         description = module.describe(config)
     elif was_prepared:
         description = f"prepared in {builder.data_path}."
+        if source:
+            description += f" {source.summary}"
     else:
         description = f"prepared now from {manual_dir or module.ORIGIN} in {builder.data_path}."
     return _describe(builder, data_dir, f"Data: {name}, {description}")
+
+
+def _recorded_config(module: ModuleType, config: TrainConfig, recorded: str | None) -> Any:
+    # Of a drawn set the run's own settings say more than the name.
+    if recorded is None or not hasattr(module, "find_source"):
+        return None
+    builtin = module.Builder.builder_configs
+    if recorded in builtin:
+        return recorded
+    return dataclasses.replace(next(iter(builtin.values())), name=recorded, settings=config)
 
 
 def _view(builder: Any) -> dict[str, Any]:

@@ -15,7 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data import columns, folder_levels, image_folder, image_tables, table_labels
+from trainer.data import (
+    annotations,
+    columns,
+    folder_levels,
+    image_folder,
+    image_tables,
+    table_labels,
+)
 from trainer.data.annotations import normalize
 from trainer.data.columns import Named
 from trainer.data.file_index import FileIndex
@@ -78,10 +85,10 @@ def read(folder: Path, named: Named) -> RadiographSet:
     filenames = [entry.filename.split("/", 1)[1] for entry in entries]
     index = FileIndex(filenames)
     levels = folder_levels.read(filenames)
-    rows = image_tables.read(folder, index, named)
+    rows, patients = image_tables.read(folder, index, named)
     labels = _choose_labels(folder, rows, levels, len(filenames), named)
     splits, split_source = _splits(folder, rows, levels, index)
-    groups, group_source = _groups(rows, filenames)
+    groups, group_source = _groups(patients, filenames)
     label_rows = rows if rows and labels.source.startswith("column") else None
     sentence = (
         f"{folder}: {len(filenames)} images; {_describe(labels)}; {split_source}; {group_source}"
@@ -92,11 +99,28 @@ def read(folder: Path, named: Named) -> RadiographSet:
         labels=labels,
         splits=splits,
         groups=groups,
-        columns=_further_columns(rows, len(filenames)),
+        columns=_further_columns(patients, len(filenames)) | _further_columns(rows, len(filenames)),
         sentence=sentence,
         remarks=(),
     )
-    return _without_unlabelled(result, levels, label_rows)
+    return _without_unlabelled(result, levels, label_rows, _excluded(folder, index))
+
+
+def _excluded(folder: Path, index: FileIndex) -> list[int]:
+    """Returns the positions of the images that exclude.txt names."""
+    path = annotations.find_beside(folder, "exclude.txt")
+    if path is None:
+        return []
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    names = [line for line in lines if line.strip() and not line.startswith("#")]
+    positions = [index.find(name) for name in names]
+    missing = [name for name, position in zip(names, positions, strict=True) if position is None]
+    if missing:
+        raise UserError(
+            f"{path} names files that are not there, or several ({', '.join(missing[:3])}); write "
+            "each with its folders."
+        )
+    return [position for position in positions if position is not None]
 
 
 def _describe(labels: Labels) -> str:
@@ -106,25 +130,28 @@ def _describe(labels: Labels) -> str:
 
 
 def _without_unlabelled(
-    images: RadiographSet, levels: Levels, rows: ImageTable | None
+    images: RadiographSet, levels: Levels, rows: ImageTable | None, excluded: list[int]
 ) -> RadiographSet:
-    """Leaves out masks, images without labels and, where there are splits, those of none."""
+    """Leaves out masks, images without labels or split, and those that exclude.txt names."""
     values = images.labels.values
     labelled = (values != table_labels.BLANK).any(axis=1) if values.ndim == 2 else values >= 0
     masks = np.array(levels.masks, bool)
     has_splits = any(images.splits)
     in_split = np.array([bool(split) or not has_splits for split in images.splits], bool)
-    kept = labelled & ~masks & in_split
+    asked = np.zeros(len(masks), bool)
+    asked[excluded] = True
+    kept = labelled & ~masks & in_split & ~asked
     if not kept.any():
         raise UserError(f"{images.root} holds no image with a label; see --label_columns.")
     source = f"row in {rows.table.path.name}" if rows else "folder of a class"
-    unlabelled = ~labelled & ~masks
-    outside = labelled & ~masks & ~in_split
+    unlabelled = ~labelled & ~masks & ~asked
+    outside = labelled & ~masks & ~in_split & ~asked
     names = images.filenames
     notes = (
         (masks, "lie in folders of masks and were left out"),
         (unlabelled, f"have no {source} and were left out"),
         (outside, "are of no split and were left out"),
+        (asked, "were left out as exclude.txt asks"),
     )
     remarks = [
         f"{count} images {text} ({names[int(np.flatnonzero(mask)[0])]} …)"
@@ -154,11 +181,13 @@ def _choose_labels(
                 f"{rows.table.path} names few of the images ({column[0]}, {column[-1]}); write "
                 "the names as the files have them, or give the column with --image_column."
             )
+    if named.label_columns and rows is None:
+        raise UserError(
+            f"--label_columns={','.join(named.label_columns)}: {folder} has no table of its images."
+        )
     if not has_classes:
         raise UserError(_unlabelled(folder, list(names.values()), rows))
-    order = sorted(
-        names.values(), key=lambda name: (not columns.is_negative(name), normalize(name))
-    )
+    order = sorted(names.values(), key=columns.negative_first)
     position = {name: index for index, name in enumerate(order)}
     values = [-1 if name is None else position[names[normalize(name)]] for name in levels.classes]
     return Labels(tuple(order), np.array(values, np.int64), "folder")

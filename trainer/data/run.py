@@ -86,9 +86,9 @@ def open_finished(path: Path, data_dir: str | None = None) -> Run:
     config = dataclasses.replace(
         config, strategy="mirrored", data_dir=data_dir or config.data_dir, workdir=str(path)
     )
-    data = prepared.open_from_config(config)
-    recorded = workdir.metrics()["dataset"]["source_fingerprint"]
-    if data.fingerprint["source_fingerprint"] != recorded:
+    recorded = workdir.metrics()["dataset"]
+    data = prepared.open_from_config(config, recorded["config"])
+    if data.fingerprint["source_fingerprint"] != recorded["source_fingerprint"]:
         raise UserError(
             f"the data prepared in {data.builder.data_path} are not those this run was trained on; "
             "give the --data_dir that holds them."

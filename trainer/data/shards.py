@@ -35,17 +35,17 @@ WHOLE_SIDE = 256  # Pixels, of whole radiographs beside the lungs.
 Shard = Sequence[Entry]
 
 
-def describe_file(class_names: Sequence[str]) -> dict[str, Any]:
+def describe_file(class_names: Sequence[str] | None) -> dict[str, Any]:
     """Returns the label, the file's header, the patient and the columns of groups.csv.
 
     Args:
-      class_names: in label order.
+      class_names: in label order; None where the builder sets them once it has read the files.
 
     Returns:
       name → TFDS feature; `trainer.data.records` reads these names.
     """
     return {
-        "label": tfds.features.ClassLabel(names=list(class_names)),
+        "label": tfds.features.ClassLabel(names=class_names and list(class_names)),
         "filename": tfds.features.Text(),
         "sha256": tfds.features.Text(),
         "format": tfds.features.Text(),

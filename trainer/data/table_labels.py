@@ -60,7 +60,8 @@ def read(table: Table, roles: Roles, images: np.ndarray, count: int) -> Labels:
         return _from_flags(table, roles.findings, images, count)
     cells = table.columns[roles.label]
     lists = {cell: split_list(cell) for cell in set(cells)}
-    names = sorted({name for parsed in lists.values() for name in parsed}, key=normalize)
+    distinct = {name for parsed in lists.values() for name in parsed}
+    names = sorted(distinct, key=columns.negative_first)
     if len(names) > _MAX_CLASSES:
         raise UserError(
             f"{table.path} has {len(names)} values in {roles.label}, too many for classes; name "

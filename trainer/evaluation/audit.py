@@ -150,18 +150,18 @@ def audit_beside_model(
 def _read_files(config: TrainConfig) -> AuditedSet:
     """Reads the radiographs from their folder, so that unreadable files are listed."""
     # The module of the folder in datasets/ that --dataset names.
-    module, source = prepared.find_source(config)
-    for line in source.remarks:
+    source = prepared.find_source(config)
+    for line in [source.summary, *source.remarks]:
         print(line, flush=True)
     splits = {}
     unreadable: list[str] = []
-    for split, name in module.SPLITS.items():
-        splits[split], damaged = records.from_folder(source.splits[name], module.CLASSES)
+    for split, entries in source.splits.items():
+        splits[split], damaged = records.from_folder(entries, source.class_names)
         unreadable += damaged
     return AuditedSet(
         splits,
-        tuple(module.CLASSES),
-        module.POSITIVE_CLASS,
+        source.class_names,
+        source.positive_class,
         _NOT_SEARCHED,
         unreadable=tuple(unreadable),
     )

@@ -6,12 +6,11 @@ test = open_own(run, "test")
 import dataclasses
 
 from trainer.analysis import predictions
-from trainer.data import records
+from trainer.data import records, split
 from trainer.data.records import Records
 from trainer.data.run import Run
 from trainer.errors import UserError
 from trainer.evaluation import near_duplicates
-from trainer.training import split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +37,9 @@ def open_own(run: Run, name: str) -> EvaluationSet:
             raise UserError("this run held out no validation images; score it with --split=test.")
         # As the run recorded them. The split depends on the order of the images.
         recorded = predictions.read(path, run.data.positive_class).filenames
-        validation = records.read(run.data.builder, "train", only=recorded)
+        given = "validation" in run.data.builder.info.splits and not run.config.folds
+        source = "validation" if given else "train"
+        validation = records.read(run.data.builder, source, only=recorded)
         fitted = "the temperature"
         if split.selects_best(run.config):
             fitted = "the weights and the temperature"

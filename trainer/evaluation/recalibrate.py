@@ -10,9 +10,9 @@ from typing import Any
 
 from trainer.analysis import calibration, metrics, thresholds
 from trainer.analysis.predictions import Predictions
+from trainer.data import split
 from trainer.errors import UserError
 from trainer.evaluation.description import plain
-from trainer.training import split
 
 _SHOWN = ("accuracy", "sensitivity", "specificity", "log_loss", "ece")
 

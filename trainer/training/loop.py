@@ -21,7 +21,7 @@ from tqdm import tqdm
 from trainer.analysis.duplicates import NearDuplicates
 from trainer.analysis.predictions import Predictions
 from trainer.config import TrainConfig
-from trainer.data import prepared
+from trainer.data import prepared, split
 from trainer.data.run import Run
 from trainer.errors import Stopped
 from trainer.training import (
@@ -36,7 +36,6 @@ from trainer.training import (
     progress,
     recovery,
     run_data,
-    split,
 )
 from trainer.training.distribution import Workers
 from trainer.training.input_pipeline import Examples

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import numpy as np
 
 from trainer.analysis.duplicates import NearDuplicates
+from trainer.data import split
 from trainer.data.run import Run
 from trainer.errors import UserError
-from trainer.training import aligned, input_pipeline, models, split
+from trainer.training import aligned, input_pipeline, models
 from trainer.training.distribution import Workers
 from trainer.training.input_pipeline import Examples
 
@@ -49,7 +50,9 @@ def load_train(
     workers: Workers,
     find_opacities: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> tuple[Examples, Examples, list[str]]:
-    """Loads train and carves validation out of it.
+    """Loads train, and the validation split or what is carved out of train.
+
+    A cross-validation does not use the validation split: each fold holds out images of train.
 
     Args:
       run: an open run.
@@ -67,20 +70,28 @@ def load_train(
     """
     # Freed on return: the two subsets are copies of its images.
     labelled = load_split(run, "train", cache, near_duplicates, workers)
-    train, validation = split.split_train(labelled.labels, labelled.groups, run.config)
+    held_out = None
+    if "validation" in run.data.builder.info.splits and not run.config.folds:
+        held_out = load_split(run, "validation", cache, near_duplicates, workers)
+        train = np.arange(len(labelled))
+        validation = train[:0]
+    else:
+        train, validation = split.split_train(labelled.labels, labelled.groups, run.config)
     if find_opacities:
         labelled = _with_opacities(labelled, positive_index(run), find_opacities)
     elif models.is_source_free(run.config):
         train = train[labelled.labels[train] != positive_index(run)]
     has_lungs = labelled.has_lungs
+    if held_out is None:
+        held_out = labelled.take(validation)
     if has_lungs is None or has_lungs.all():
-        return labelled.take(train), labelled.take(validation), []
+        return labelled.take(train), held_out, []
     treatment = "seen whole"
     if run.config.on_no_lungs == "drop":
         treatment = "left out of training"
         train = train[has_lungs[train]]
     message = f"no lungs were found on {(~has_lungs).sum()} of {len(has_lungs)} images; {treatment}"
-    return labelled.take(train), labelled.take(validation), [message]
+    return labelled.take(train), held_out, [message]
 
 
 def _with_opacities(

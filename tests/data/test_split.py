@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config import TrainConfig
+from trainer.data import split
+from trainer.data.split import train_and_validation
 from trainer.errors import UserError
-from trainer.training import split
-from trainer.training.split import train_and_validation
 
 
 def make_patients(seed: int, classes: int, per_class: int) -> tuple[np.ndarray, np.ndarray]:

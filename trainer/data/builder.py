@@ -1,0 +1,233 @@
+"""The TFDS builder of radiographs in files, the base of every set that is read from a folder.
+
+class Builder(RadiographBuilder):
+pkg_dir_path = epath.Path(__file__).parent
+
+@staticmethod
+def find_source(manual_dir, download_dir, config): ...  # → ImageFolder
+"""
+
+import dataclasses
+import functools
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tensorflow_datasets as tfds
+
+from trainer import compat
+from trainer.config import TrainConfig
+from trainer.data import shards, views
+from trainer.data.image_folder import ImageFolder
+from trainer.errors import UserError
+
+SIDES = (500, 256, 128, 64)
+"""Side lengths of prepared squares in pixels; the first is the default, the reference's."""
+
+_ORIGINALS_PER_SHARD = 64  # Files of `original` may take several megabytes each.
+_KEY_LENGTH = 10  # Letters of the fingerprint in the name of a configuration.
+
+compat.require_prepare_hook(tfds.core.ShardBasedBuilder)
+
+
+@dataclasses.dataclass
+class RadiographConfig(tfds.core.BuilderConfig):
+    """A configuration of the builder.
+
+    Attributes:
+      settings: how the files are read, as `TrainConfig` has it.
+    """
+
+    settings: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+
+
+class RadiographBuilder(
+    tfds.core.ShardBasedBuilder,
+    skip_registration=True,  # type: ignore[call-arg]
+):
+    """Chest radiographs as grey squares or as the original files.
+
+    Configurations by the side of the squares in pixels: gray500 to gray64 of whole radiographs,
+    lungs500 to lungs64 cut at the lungs; and original. A name may go on after an underscore.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "Initial release."}
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Give the folder or zip as --manual_dir."
+    BUILDER_CONFIGS: ClassVar[list[RadiographConfig]] = [
+        *(
+            RadiographConfig(
+                name=f"gray{side}", description=f"One channel, stretched to {side}x{side}, 8 bits."
+            )
+            for side in SIDES
+        ),
+        *(
+            RadiographConfig(
+                name=f"lungs{side}", description=f"The lungs alone, stretched to {side}x{side}."
+            )
+            for side in SIDES
+        ),
+        RadiographConfig(
+            name="original", description="The file's bytes untouched; a DICOM as PNG, without tags."
+        ),
+    ]
+    HOMEPAGE = ""
+    CLASSES: ClassVar[tuple[str, ...] | None] = None  # In label order; None: those of the files.
+
+    @staticmethod
+    def find_source(
+        manual_dir: Path | None, download_dir: Path, config: TrainConfig
+    ) -> ImageFolder:
+        """Finds the files; subclasses say how.
+
+        Args:
+          manual_dir: a folder or a zip; None to download the set.
+          download_dir: the folder of downloads and unpacked archives.
+          config: how the files are read.
+        """
+        raise NotImplementedError
+
+    @property
+    def _side(self) -> int:
+        # Side length of the squares in pixels; 0 for the original files.
+        square = self.builder_config.name.partition("_")[0]
+        return int(square.lstrip(string.ascii_lowercase) or 0)
+
+    @property
+    def _view(self) -> str:
+        return views.LUNGS if self.builder_config.name.startswith("lungs") else views.WHOLE
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features: dict = {"file": tfds.features.Text()}
+        if self._side:
+            features = shards.pictures(self._side, self._view)
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict({**features, **shards.describe_file(self.CLASSES)}),
+            supervised_keys=(next(iter(features)), "label"),
+            homepage=self.HOMEPAGE or None,
+            metadata=tfds.core.MetadataDict(
+                source_fingerprint="",
+                synthetic=False,
+                positive_class=None,
+                view=views.describe(self._view),
+            ),
+        )
+
+    def download_and_prepare(self, **settings: Any) -> None:
+        """Prepares the set; one that is prepared from other files is an error, not reused.
+
+        Raises:
+          UserError: the folder of this configuration holds other files' records.
+        """
+        given = settings.get("download_config")
+        if self.is_prepared() and given is not None and given.manual_dir:
+            downloads = Path(settings.get("download_dir") or self._data_dir_root) / "downloads"
+            source = self.find_source(
+                Path(given.manual_dir), downloads, self.builder_config.settings
+            )
+            if source.fingerprint != self.info.metadata["source_fingerprint"]:
+                raise UserError(
+                    f"{self.data_path} was prepared from other files than those in "
+                    f"{given.manual_dir}; give another --data_dir."
+                )
+        super().download_and_prepare(**settings)
+
+    def _download_and_prepare(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig | None = None,
+    ) -> None:
+        self._settings = download_config or tfds.download.DownloadConfig()
+        # TFDS's own way ignores Beam's options, see `shards.write_by_beam`.
+        if not (self._settings.beam_options or self._settings.beam_runner):
+            super()._download_and_prepare(dl_manager, self._settings)
+            return
+        infos = shards.write_by_beam(
+            self, self._find_shards(dl_manager), self._side, self._view, self._settings
+        )
+        self.info.set_splits(tfds.core.splits.SplitDict(infos))
+
+    def _shard_iterators_per_split(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, list[Callable]]:
+        return {
+            split: [
+                functools.partial(shards.examples, shard, self._side, self._view)
+                for shard in split_shards
+            ]
+            for split, split_shards in self._find_shards(dl_manager).items()
+        }
+
+    def _find_shards(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, list[shards.Shard]]:
+        download_dir = Path(dl_manager.download_dir)
+        default = download_dir / "manual"
+        try:
+            manual_dir = Path(dl_manager.manual_dir)
+        except (AssertionError, NotADirectoryError):
+            # TFDS accepts only a folder with files in it; `find_source` takes a zip too, and has a
+            # message for the rest.
+            manual_dir = Path(self._settings.manual_dir or default).expanduser()
+        # TFDS's own default folder may belong to other sets.
+        source = self.find_source(
+            None if manual_dir == default else manual_dir,
+            download_dir,
+            self.builder_config.settings,
+        )
+        # Known only now: `_info` runs before the files are found.
+        self.info.metadata["source_fingerprint"] = source.fingerprint
+        self.info.metadata["positive_class"] = source.positive_class
+        self.info.features["label"].names = list(source.class_names)
+        for line in [source.summary, *source.remarks]:
+            print(f"{self.name}: {line}", flush=True)
+        length = shards.SHARD_LENGTH if self._side else _ORIGINALS_PER_SHARD
+        return {
+            split: shards.split_into_shards(entries, self._settings.num_shards, length)
+            for split, entries in source.splits.items()
+        }
+
+
+def config_name(config: TrainConfig) -> str:
+    """Returns the name of the configuration of a run's squares."""
+    kind = "lungs" if config.view == views.LUNGS else "gray"
+    return f"{kind}{config.prepared_side}"
+
+
+def choose_config(
+    builder_class: type[RadiographBuilder],
+    config: TrainConfig,
+    source: ImageFolder | None,
+    data_dir: Path,
+) -> RadiographConfig:
+    """Chooses the configuration of a set whose files decide its classes.
+
+    Sets of different folders have different names, so that they share a data_dir.
+
+    Args:
+      builder_class: of the set.
+      config: of the run.
+      source: the files; None where no folder is given.
+      data_dir: folder of prepared sets.
+
+    Raises:
+      UserError: no folder is given, and none or several sets are prepared.
+    """
+    name = config_name(config)
+    if source is not None:
+        name = f"{name}_{source.fingerprint[:_KEY_LENGTH]}"
+    else:
+        folder = data_dir / builder_class.name
+        prepared = sorted(path.name for path in folder.glob(f"{name}*") if path.is_dir())
+        if len(prepared) != 1:
+            several = (
+                f"several sets are prepared ({', '.join(prepared)})"
+                if prepared
+                else ("no set is prepared")
+            )
+            raise UserError(
+                f"{several} in {folder}; give the one to use as --manual_dir=FOLDER_OR_ZIP."
+            )
+        name = prepared[0]
+    return RadiographConfig(name=name, description="One folder's files.", settings=config)
