@@ -12,8 +12,7 @@ from pathlib import Path
 from etils import epath
 
 from trainer.config import TrainConfig
-from trainer.data import archive, builder, image_folder, kaggle
-from trainer.errors import UserError
+from trainer.data import builder, image_folder, kaggle
 
 KAGGLE_HANDLE = "akhilkasare/covid19-chest-xray-detection"
 ORIGIN = "Kaggle"
@@ -41,7 +40,7 @@ class Builder(builder.RadiographBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"Give the folder or zip as --manual_dir, or nothing to download it; {EXPECTED_TREE}"
     )
-    HOMEPAGE = f"https://www.kaggle.com/datasets/{KAGGLE_HANDLE}"
+    KAGGLE_HANDLE = KAGGLE_HANDLE
     CLASSES = CLASSES
 
     @staticmethod
@@ -52,14 +51,7 @@ class Builder(builder.RadiographBuilder):
         return find_source(manual_dir, download_dir, config)
 
 
-def builder_config(
-    config: TrainConfig,
-    source: image_folder.ImageFolder | None = None,
-    data_dir: Path | None = None,
-) -> str:
-    """Returns the name of the builder's configuration for a run."""
-    del source, data_dir  # There is one set of this name.
-    return builder.config_name(config)
+builder_config = builder.config_name  # There is one set of this name.
 
 
 def find_source(
@@ -75,18 +67,9 @@ def find_source(
     Raises:
       UserError: no source; the message contains the expected tree and the next command.
     """
-    if manual_dir is not None and manual_dir.is_file():
-        manual_dir = archive.unpack(manual_dir, download_dir / "unpacked")
-    if manual_dir is None:
-        try:
-            manual_dir = kaggle.download(KAGGLE_HANDLE)
-        except UserError as error:
-            raise UserError(
-                f"{error} Download it by hand from kaggle.com/datasets/{KAGGLE_HANDLE} and add "
-                f"--manual_dir=FOLDER_OR_ZIP; {EXPECTED_TREE}"
-            ) from error
     del config
-    folder = image_folder.find(manual_dir, tuple(SPLITS.values()), CLASSES)
+    root = kaggle.locate(manual_dir, download_dir, KAGGLE_HANDLE, EXPECTED_TREE)
+    folder = image_folder.find(root, tuple(SPLITS.values()), CLASSES)
     splits = {split: folder.splits[name] for split, name in SPLITS.items()}
     return dataclasses.replace(
         folder,

@@ -3,6 +3,7 @@
 tfds build datasets/radiographs --manual_dir=FOLDER_OR_ZIP
 """
 
+import functools
 from pathlib import Path
 
 from etils import epath
@@ -17,33 +18,25 @@ EXPECTED_TREE = """folders of classes, with splits or without, or images with a 
     FOLDER/CLASS/*    FOLDER/Train/CLASS/*    FOLDER/*.csv (filename, label, patient, split …)"""
 
 
-def find_source(manual_dir: Path | None, download_dir: Path, config: TrainConfig) -> ImageFolder:
-    """Finds the radiographs in a folder or zip.
-
-    Raises:
-      UserError: no folder is given, or it cannot be told how it is labelled.
-    """
-    if manual_dir is None:
-        raise UserError(f"give --manual_dir=FOLDER_OR_ZIP; {EXPECTED_TREE}")
-    return any_source.find(manual_dir, download_dir, config)
-
-
 class Builder(builder.RadiographBuilder):
     """Chest radiographs of any classes."""
 
     # Explicit: TFDS cannot derive it from a module that was loaded by its path.
     pkg_dir_path = epath.Path(__file__).parent
 
-    @staticmethod
+    @classmethod
     def find_source(
-        manual_dir: Path | None, download_dir: Path, config: TrainConfig
+        cls, manual_dir: Path | None, download_dir: Path, config: TrainConfig
     ) -> ImageFolder:
-        """Finds the files, see the function of this name."""
-        return find_source(manual_dir, download_dir, config)
+        """Finds the radiographs in a folder or zip.
+
+        Raises:
+          UserError: no folder is given, or it cannot be told how it is labelled.
+        """
+        if manual_dir is None:
+            raise UserError(f"give --manual_dir=FOLDER_OR_ZIP; {EXPECTED_TREE}")
+        return any_source.find(manual_dir, download_dir, config)
 
 
-def builder_config(
-    config: TrainConfig, source: ImageFolder | None, data_dir: Path
-) -> builder.RadiographConfig:
-    """Returns the builder's configuration: that of the files, else the only one prepared."""
-    return builder.choose_config(Builder, config, source, data_dir)
+find_source = Builder.find_source
+builder_config = functools.partial(builder.choose_config, Builder)

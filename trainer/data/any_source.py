@@ -5,13 +5,16 @@ source.splits["test"]
 """
 
 import collections
+import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from trainer.config import TrainConfig
 from trainer.data import archive, columns, radiograph_set, split
+from trainer.data.annotations import normalize
 from trainer.data.columns import Named
 from trainer.data.image_folder import Entry, ImageFolder
 from trainer.data.radiograph_set import RadiographSet
@@ -43,19 +46,24 @@ def read(manual_dir: Path, download_dir: Path, config: TrainConfig) -> Radiograp
     return radiograph_set.read(manual_dir, named)
 
 
-def find(manual_dir: Path, download_dir: Path, config: TrainConfig) -> ImageFolder:
+def find(
+    manual_dir: Path, download_dir: Path, config: TrainConfig, classes: Sequence[str] = ()
+) -> ImageFolder:
     """Finds the files of a set; where it has no test split, carves one out by patient.
 
     Args:
       manual_dir: a folder or a zip.
       download_dir: zips are unpacked below it.
       config: as for `read`; also positive_class and test_fraction.
+      classes: that the set must have, in label order; none for those that it has.
 
     Raises:
-      UserError: as `radiograph_set.read`; an image has several findings, the positive class is not
-        one of the classes, or a class has a single patient.
+      UserError: as `radiograph_set.read`; an image has several findings, the classes are others,
+        the positive class is none of them, or a class has a single patient.
     """
     images = read(manual_dir, download_dir, config)
+    if classes:
+        images = _with_classes(images, classes)
     if images.labels.multi:
         raise UserError(
             f"{manual_dir} has several findings an image ({', '.join(images.labels.names[:4])} …), "
@@ -87,6 +95,22 @@ def find(manual_dir: Path, download_dir: Path, config: TrainConfig) -> ImageFold
         positive_class=positive,
         summary=summary,
     )
+
+
+def _with_classes(images: RadiographSet, classes: Sequence[str]) -> RadiographSet:
+    """Puts the classes into the order and the spelling of a set."""
+    by_name = {normalize(name): index for index, name in enumerate(classes)}
+    names = [normalize(name) for name in images.labels.names]
+    if images.labels.multi or set(names) != by_name.keys():
+        raise UserError(
+            f"{images.root} has {', '.join(images.labels.names)}, and not {', '.join(classes)}; "
+            "give the folder of that set, or leave --dataset out."
+        )
+    order = np.array([by_name[name] for name in names])
+    labels = dataclasses.replace(
+        images.labels, names=tuple(classes), values=order[images.labels.values]
+    )
+    return dataclasses.replace(images, labels=labels)
 
 
 def _with_test(images: RadiographSet, fraction: float) -> tuple[list[str], list[str]]:

@@ -1,10 +1,11 @@
 """The TFDS builder of radiographs in files, the base of every set that is read from a folder.
 
-class Builder(RadiographBuilder):
-pkg_dir_path = epath.Path(__file__).parent
+    class Builder(RadiographBuilder):
+        pkg_dir_path = epath.Path(__file__).parent
+        KAGGLE_HANDLE = "owner/name"
+        CLASSES = ("normal", "tuberculosis")
 
-@staticmethod
-def find_source(manual_dir, download_dir, config): ...  # → ImageFolder
+A module in datasets/ also binds find_source and builder_config, see `trainer.data.prepared`.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ import tensorflow_datasets as tfds
 
 from trainer import compat
 from trainer.config import TrainConfig
-from trainer.data import shards, views
+from trainer.data import any_source, kaggle, shards, views
 from trainer.data.image_folder import ImageFolder
 from trainer.errors import UserError
 
@@ -72,21 +73,26 @@ class RadiographBuilder(
             name="original", description="The file's bytes untouched; a DICOM as PNG, without tags."
         ),
     ]
-    HOMEPAGE = ""
+    KAGGLE_HANDLE = ""  # OWNER/NAME
+    EXPECTED_TREE = ""
     CLASSES: ClassVar[tuple[str, ...] | None] = None  # In label order; None: those of the files.
 
-    @staticmethod
+    @classmethod
     def find_source(
-        manual_dir: Path | None, download_dir: Path, config: TrainConfig
+        cls, manual_dir: Path | None, download_dir: Path, config: TrainConfig
     ) -> ImageFolder:
-        """Finds the files; subclasses say how.
+        """Finds the files, in any layout; downloads them from Kaggle where no folder is given.
 
         Args:
           manual_dir: a folder or a zip; None to download the set.
           download_dir: the folder of downloads and unpacked archives.
           config: how the files are read.
+
+        Raises:
+          UserError: no source, or not the classes of this set.
         """
-        raise NotImplementedError
+        folder = kaggle.locate(manual_dir, download_dir, cls.KAGGLE_HANDLE, cls.EXPECTED_TREE)
+        return any_source.find(folder, download_dir, config, cls.CLASSES or ())
 
     @property
     def _side(self) -> int:
@@ -105,7 +111,9 @@ class RadiographBuilder(
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict({**features, **shards.describe_file(self.CLASSES)}),
             supervised_keys=(next(iter(features)), "label"),
-            homepage=self.HOMEPAGE or None,
+            homepage=f"https://www.kaggle.com/datasets/{self.KAGGLE_HANDLE}"
+            if self.KAGGLE_HANDLE
+            else None,
             metadata=tfds.core.MetadataDict(
                 source_fingerprint="",
                 synthetic=False,
@@ -189,8 +197,8 @@ class RadiographBuilder(
         }
 
 
-def config_name(config: TrainConfig) -> str:
-    """Returns the name of the configuration of a run's squares."""
+def config_name(config: TrainConfig, *_: object) -> str:
+    """Returns the name of the configuration of a run's squares, for a set of fixed files."""
     kind = "lungs" if config.view == views.LUNGS else "gray"
     return f"{kind}{config.prepared_side}"
 

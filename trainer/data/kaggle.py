@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from trainer import compat
+from trainer.data import archive
 from trainer.errors import UserError
 
 _CONNECT_SECONDS = 5.0
@@ -51,6 +52,31 @@ def download(handle: str) -> Path:
         raise UserError(
             f"{handle} could not be downloaded from Kaggle ({reason}); run the command again to go "
             "on."
+        ) from error
+
+
+def locate(manual_dir: Path | None, download_dir: Path, handle: str, tree: str) -> Path:
+    """Returns the folder of a set: the given one, else that of the download.
+
+    Args:
+      manual_dir: a folder or a zip; None to download the set.
+      download_dir: zips are unpacked below it.
+      handle: OWNER/NAME on Kaggle.
+      tree: description of the expected files, for the message.
+
+    Raises:
+      UserError: no source; the message contains the expected tree and the next command.
+    """
+    if manual_dir is not None:
+        if manual_dir.is_file():
+            return archive.unpack(manual_dir, download_dir / "unpacked")
+        return manual_dir
+    try:
+        return download(handle)
+    except UserError as error:
+        raise UserError(
+            f"{error} Download it by hand from kaggle.com/datasets/{handle} and add "
+            f"--manual_dir=FOLDER_OR_ZIP; {tree}"
         ) from error
 
 
