@@ -97,7 +97,7 @@ def _classify_tab(events: handlers.Handlers) -> None:
 def _upload_one() -> gr.File:
     # Adds the upload of one file, and the examples.
     upload = gr.File(
-        label="A frontal chest radiograph: PNG (8 or 16 bit), JPEG, DICOM, TIFF …",
+        label="A frontal chest radiograph: PNG, JPEG, DICOM …",
         file_types=_IMAGE_TYPES,
         elem_id="upload",
     )

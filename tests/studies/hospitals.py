@@ -5,10 +5,11 @@
 The training sets are the real sample, and one with the sources exchanged: covid of the sample
 beside the non_covid of external_dev, of which every fifth image is test. Each run is judged on its
 own test and on external_dev and external_dev_web; those of the exchanged set with the sample's
-negative test images in place of RSNA's, which it was trained on. Differences to the first recipe
-are paired: the same images and seeds; their intervals resample images. Maps are judged within the
-lungs of the 48 radiographs that radiologists outlined. Runs stay in the folder, so that the command
-can be stopped and repeated. Needs ../shared/data.
+negative test images in place of RSNA's, which it was trained on. One collection has both classes:
+any finding against none. Differences to the first recipe are paired: the same images and seeds;
+their intervals resample images. Maps are judged within the lungs of the 48 radiographs that
+radiologists outlined. Runs stay in the folder, so that the command can be stopped and repeated.
+Needs ../shared/data.
 """
 
 import csv
@@ -66,6 +67,17 @@ def list_classes(folder: Path) -> Files:
         (path, path.parent.name == "covid")
         for path in sorted(folder.rglob("*"))
         if path.parent.name in ("covid", "non_covid")
+    ]
+
+
+def list_collection() -> Files:
+    """Lists radiographs of one collection: those with a finding, and those without any."""
+    rows = csv.DictReader((DATA / "lungs" / "lungs.csv").open(encoding="utf-8"))
+    return [
+        (DATA / row["image"], row["finding"] != "No Finding")
+        for row in rows
+        # The others are in the sample.
+        if row["image"].startswith("lungs/") and row["finding"] not in ("todo", "Unknown")
     ]
 
 
@@ -197,6 +209,7 @@ def judge_set(name: str, folder: Path, recipes: list[str], seeds: int) -> None:
             f"{hospital}, negatives of the sample": [file for file in files if file[1]] + negatives
             for hospital, files in hospitals.items()
         }
+    hospitals["one_collection"] = list_collection()
     scores: dict[str, dict[str, list[np.ndarray]]] = {}
     for recipe in recipes:
         workdirs = [train(recipe, seed, manual_dir, folder) for seed in range(seeds)]
