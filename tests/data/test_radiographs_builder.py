@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,11 @@ def test_auto_reads_the_layout_of_the_kaggle_set_as_that_set(tmp_path, tiny_fold
         config = TrainConfig(manual_dir=str(folder), data_dir=str(tmp_path / "data"))
         names[folder.name] = prepared.open_from_config(config).name
     assert names == {tiny_folder.name: "covid_xray", "other": "radiographs"}
+    # A setting on how to read the folder is not passed over.
+    source = prepared.find_source(
+        TrainConfig(manual_dir=str(tiny_folder), positive_class="non_covid")
+    )
+    assert source.positive_class == "non_covid"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +105,7 @@ def test_auto_reads_the_layout_of_the_kaggle_set_as_that_set(tmp_path, tiny_fold
     [
         ({"positive_class": "z"}, "--positive_class=z: the classes are x, y"),
         ({"manual_dir": None}, "--manual_dir=FOLDER_OR_ZIP"),
+        ({"manual_dir": str(DUMMY_DATA), "positive_class": "effusion"}, "goes with two classes"),
         ({"label_columns": "finding"}, "--label_columns"),
     ],
 )
@@ -109,6 +116,20 @@ def test_wrong_settings_are_one_line_that_names_the_flag(tmp_path, settings, mes
     with pytest.raises(UserError) as caught:
         prepared.find_source(config)
     assert message in str(caught.value)
+
+
+def test_tfds_unpacks_a_zip_once(tmp_path):
+    folder = write_folders(tmp_path / "set", ("x", "y"))
+    archive = shutil.make_archive(str(tmp_path / "set"), "zip", folder)
+    downloads = tmp_path / "downloads"
+    given = tfds.download.DownloadConfig(manual_dir=archive, try_download_gcs=False)
+    for _ in range(2):
+        builder = MODULE.Builder(data_dir=str(tmp_path / "data"), config="gray64")
+        builder.download_and_prepare(
+            download_config=given, download_dir=str(downloads), file_format="tfrecord"
+        )
+    unpacked = [path for path in tmp_path.rglob("set_*") if path.is_dir()]
+    assert [path.parent for path in unpacked] == [downloads / "unpacked"]
 
 
 def test_tfds_does_not_reuse_the_records_of_another_folder(tmp_path):

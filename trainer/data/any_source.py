@@ -114,7 +114,11 @@ def _with_classes(images: RadiographSet, classes: Sequence[str]) -> RadiographSe
 
 
 def _with_test(images: RadiographSet, fraction: float) -> tuple[list[str], list[str]]:
-    """Returns the split of each image, with a test split, and a remark where it was carved out."""
+    """Carves test out of train by patient, unless the set has a test split.
+
+    Returns:
+      (The split of each image, a remark where test was carved out).
+    """
     splits = [name or "train" for name in images.splits]
     if "test" in splits:
         return splits, []
@@ -135,7 +139,11 @@ def _positive_class(names: tuple[str, ...], named: str | None) -> str | None:
     if named and named not in names:
         raise UserError(f"--positive_class={named}: the classes are {', '.join(names)}.")
     if len(names) != 2:
-        return named
+        if named:
+            raise UserError(
+                f"--positive_class={named} goes with two classes; the set has {', '.join(names)}."
+            )
+        return None
     # Negative classes come first, see `radiograph_set`.
     return named or names[1]
 

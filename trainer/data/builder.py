@@ -130,9 +130,9 @@ class RadiographBuilder(
         """
         given = settings.get("download_config")
         if self.is_prepared() and given is not None and given.manual_dir:
-            downloads = Path(settings.get("download_dir") or self._data_dir_root) / "downloads"
+            downloads = settings.get("download_dir") or Path(self._data_dir_root) / "downloads"
             source = self.find_source(
-                Path(given.manual_dir), downloads, self.builder_config.settings
+                Path(given.manual_dir), Path(downloads), self.builder_config.settings
             )
             if source.fingerprint != self.info.metadata["source_fingerprint"]:
                 raise UserError(
@@ -198,7 +198,7 @@ class RadiographBuilder(
 
 
 def config_name(config: TrainConfig, *_: object) -> str:
-    """Returns the name of the configuration of a run's squares, for a set of fixed files."""
+    """Returns the name of a run's configuration, for a set of one name."""
     kind = "lungs" if config.view == views.LUNGS else "gray"
     return f"{kind}{config.prepared_side}"
 

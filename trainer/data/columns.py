@@ -179,7 +179,7 @@ def _are_flags(values: Sequence[str]) -> bool:
 
 
 def is_binary(values: Sequence[str]) -> bool:
-    """Tells whether a column holds nothing but 1, 0, -1, yes, no, true, false or blanks."""
+    """Tells whether a column holds flags alone: those of `BINARY`, or blanks."""
     distinct = {value.lower() for value in set(values) if not is_missing(value)}
     return bool(distinct) and distinct <= BINARY.keys()
 

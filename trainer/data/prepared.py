@@ -38,6 +38,8 @@ _FOLDER = Path(__file__).resolve().parents[2] / "datasets"
 # The sets behind --dataset=auto.
 _REAL = "covid_xray"
 _ANY = "radiographs"
+# Settings that say how a folder is read.
+_READING = ("image_column", "label_columns", "patient_column", "split_column", "positive_class")
 _SYNTHETIC = "phantom"
 
 
@@ -130,6 +132,8 @@ def _resolve_name(config: TrainConfig) -> str:
     """Returns the name of the set; auto only where no folder is given."""
     if config.dataset != "auto" or not config.manual_dir:
         return config.dataset
+    if any(getattr(config, name) for name in _READING):
+        return _ANY  # The layout of the Kaggle set leaves nothing to name.
     module = load_builder_module(_REAL)
     manual_dir = _check_manual_dir(_ANY, module, config.manual_dir)
     try:

@@ -31,6 +31,7 @@ from trainer.data.image_tables import ImageTable
 from trainer.data.table_labels import Labels
 from trainer.errors import UserError
 
+_BY_FOLDER = "folder"  # Source of labels.
 _PATIENT = re.compile(r"(?i)(?:^|/)(patient[ _-]?\d+)(?:/|$)")
 
 
@@ -89,7 +90,7 @@ def read(folder: Path, named: Named) -> RadiographSet:
     labels = _choose_labels(folder, rows, levels, len(filenames), named)
     splits, split_source = _splits(folder, rows, levels, index)
     groups, group_source = _groups(patients, filenames)
-    label_rows = rows if rows and labels.source.startswith("column") else None
+    label_rows = rows if rows and labels.source != _BY_FOLDER else None
     sentence = (
         f"{folder}: {len(filenames)} images; {_describe(labels)}; {split_source}; {group_source}"
     )
@@ -138,20 +139,20 @@ def _without_unlabelled(
     masks = np.array(levels.masks, bool)
     has_splits = any(images.splits)
     in_split = np.array([bool(split) or not has_splits for split in images.splits], bool)
-    asked = np.zeros(len(masks), bool)
-    asked[excluded] = True
-    kept = labelled & ~masks & in_split & ~asked
+    named_by_user = np.zeros(len(masks), bool)
+    named_by_user[excluded] = True
+    kept = labelled & ~masks & in_split & ~named_by_user
     if not kept.any():
         raise UserError(f"{images.root} holds no image with a label; see --label_columns.")
     source = f"row in {rows.table.path.name}" if rows else "folder of a class"
-    unlabelled = ~labelled & ~masks & ~asked
-    outside = labelled & ~masks & ~in_split & ~asked
+    unlabelled = ~labelled & ~masks & ~named_by_user
+    outside = labelled & ~masks & ~in_split & ~named_by_user
     names = images.filenames
     notes = (
         (masks, "lie in folders of masks and were left out"),
         (unlabelled, f"have no {source} and were left out"),
         (outside, "are of no split and were left out"),
-        (asked, "were left out as exclude.txt asks"),
+        (named_by_user, "were left out as exclude.txt asks"),
     )
     remarks = [
         f"{count} images {text} ({names[int(np.flatnonzero(mask)[0])]} …)"
@@ -190,14 +191,14 @@ def _choose_labels(
     order = sorted(names.values(), key=columns.negative_first)
     position = {name: index for index, name in enumerate(order)}
     values = [-1 if name is None else position[names[normalize(name)]] for name in levels.classes]
-    return Labels(tuple(order), np.array(values, np.int64), "folder")
+    return Labels(tuple(order), np.array(values, np.int64), _BY_FOLDER)
 
 
 def _unlabelled(folder: Path, classes: list[str], rows: ImageTable | None) -> str:
     if rows is not None:
-        known = ", ".join(list(rows.table.columns)[:8])
+        names = ", ".join(list(rows.table.columns)[:8])
         return (
-            f"{rows.table.path} has no column of labels that is recognized ({known}); name it with "
+            f"{rows.table.path} has no column of labels that is recognized ({names}); name it with "
             "--label_columns."
         )
     if not classes:
@@ -288,8 +289,10 @@ def describe(images: RadiographSet) -> str:
         uncertain = int((images.labels.values == table_labels.UNCERTAIN).sum())
         blank = int((images.labels.values == table_labels.BLANK).sum())
         lines.append(f"{uncertain} labels are uncertain (-1), {blank} are blank")
-    known = "" if "patients unknown" in images.sentence else f" of {patients} patients"
-    lines.append(f"{len(images.filenames)} images{known}")
+    # Where no patient is known, each image is its own group.
+    has_patients = list(images.groups) != list(images.filenames)
+    of_patients = f" of {patients} patients" if has_patients else ""
+    lines.append(f"{len(images.filenames)} images{of_patients}")
     return "\n".join([*lines, *images.remarks])
 
 

@@ -163,9 +163,10 @@ def _check_chunks(data: bytes) -> None:
 
 
 def _check_codestream(data: bytes) -> None:
-    """Checks that the codestream of a JPEG 2000 has its end (ISO 15444-1, annexes A and I).
+    """Checks that a JPEG 2000 is not cut off.
 
-    OpenJPEG decodes what there is of a file that is cut off.
+    Its codestream ends with a marker of its own (ISO 15444-1, annexes A and I). OpenJPEG decodes
+    what there is of a file that is cut off.
 
     Raises:
       ValueError: it has none.
