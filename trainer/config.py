@@ -69,6 +69,12 @@ class TrainConfig:
     label_columns: str | None = _data(
         None, "Column of classes, or columns of findings, with commas between them."
     )
+    uncertain: str | None = _data(
+        None,
+        "Findings marked -1, uncertain. ignore: no loss and no score; ones; zeros. Default: "
+        "ignore.",
+        choices=("ignore", "ones", "zeros"),
+    )
     patient_column: str | None = _data(None, "Column of the patients.")
     split_column: str | None = _data(None, "Column of train, validation or test.")
     positive_class: str | None = _data(

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.conftest import ROOT, run_command
 from tests.data.sets import open_set, read_rows
 from trainer.config import TrainConfig
-from trainer.data import phantom, prepared
+from trainer.data import phantom, prepared, records
 from trainer.errors import UserError
 
 MODULE = prepared.load_builder_module("radiographs")
@@ -45,6 +45,43 @@ def test_a_table_gives_classes_splits_patients_and_columns(tmp_path):
     row = read_rows(data.builder)["images/film01.png"]
     assert (row["label"], row["group"]) == (2, b"p1")
     assert json.loads(row["columns"]) == {"view": "AP"}
+
+
+def write_findings(folder: Path, rows: list[dict]) -> Path:
+    """Writes a small phantom for each row of a table of findings."""
+    folder.mkdir(parents=True)
+    for index, row in enumerate(rows):
+        Image.fromarray(phantom.draw(0, index, 0, 64).image).save(folder / row["image"])
+    with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("uncertain", "expected"), [(None, -1), ("ignore", -1), ("ones", 1), ("zeros", 0)]
+)
+def test_several_findings_are_kept_with_uncertain_and_blank_ones(tmp_path, uncertain, expected):
+    cells = ("1", "0", "-1", "")  # Of effusion, which blank leaves absent.
+    rows = [
+        {"image": f"{index:02d}.png", "patient": f"p{index}", "effusion": cells[index % 4]}
+        | {"nodule": index // 4 % 2, "fracture": 0, "split": "test" if index < 8 else "train"}
+        for index in range(16)
+    ]
+    folder = write_findings(tmp_path / "films", rows)
+    data = open_set(tmp_path / "data", "radiographs", folder, uncertain=uncertain)
+    # No image has a fracture, so there is nothing to learn.
+    assert data.class_names == ("effusion", "nodule")
+    assert data.multi_label
+    assert data.positive_class is None
+    for index, row in enumerate(rows):
+        record = read_rows(data.builder)[row["image"]]
+        effusion = {"1": 1, "0": 0, "-1": expected, "": 0}[cells[index % 4]]
+        assert record["label"] == -1
+        assert record["findings"].tolist() == [effusion, index // 4 % 2]
+    test = records.read(data.builder, "test")
+    assert test.labels.shape == (8, 2)
 
 
 def test_folders_share_a_data_dir_and_are_opened_by_their_files(tmp_path):

@@ -1,4 +1,4 @@
-"""The files of a set in any layout, as a builder writes them: classes, splits, fingerprint.
+"""The files of a set in any layout, as a builder writes them: labels, splits, fingerprint.
 
 source = any_source.find(Path("MY_IMAGES"), data_dir / "downloads", TrainConfig())
 source.splits["test"]
@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from trainer.config import TrainConfig
-from trainer.data import archive, columns, radiograph_set, split
+from trainer.data import archive, columns, radiograph_set, split, table_labels
 from trainer.data.annotations import normalize
 from trainer.data.columns import Named
 from trainer.data.image_folder import Entry, ImageFolder
 from trainer.data.radiograph_set import RadiographSet
+from trainer.data.table_labels import Labels
 from trainer.errors import UserError
 
 _SEED = 0  # Of the test split that is carved out: a set has one, whatever the seed of a run.
@@ -47,70 +48,146 @@ def read(manual_dir: Path, download_dir: Path, config: TrainConfig) -> Radiograp
 
 
 def find(
-    manual_dir: Path, download_dir: Path, config: TrainConfig, classes: Sequence[str] = ()
+    manual_dir: Path,
+    download_dir: Path,
+    config: TrainConfig,
+    classes: Sequence[str] = (),
+    several: bool = False,
 ) -> ImageFolder:
     """Finds the files of a set; where it has no test split, carves one out by patient.
 
     Args:
       manual_dir: a folder or a zip.
       download_dir: zips are unpacked below it.
-      config: as for `read`; also positive_class and test_fraction.
+      config: as for `read`; also positive_class, uncertain and test_fraction.
       classes: that the set must have, in label order; none for those that it has.
+      several: whether `classes` are findings, of which an image may have several.
 
     Raises:
-      UserError: as `radiograph_set.read`; an image has several findings, the classes are others,
-        the positive class is none of them, or a class has a single patient.
+      UserError: as `radiograph_set.read`; the classes are others, the positive class is none of
+        them, a class has a single patient, or no finding has an image in train.
     """
     images = read(manual_dir, download_dir, config)
     if classes:
-        images = _with_classes(images, classes)
+        images = _with_classes(images, classes, several)
+    remarks = list(images.remarks)
     if images.labels.multi:
-        raise UserError(
-            f"{manual_dir} has several findings an image ({', '.join(images.labels.names[:4])} …), "
-            "and one is learnt; name a column of classes with --label_columns."
-        )
+        labels, remark = _without_uncertain(images.labels, config.uncertain or "ignore")
+        images = dataclasses.replace(images, labels=labels)
+        remarks += remark
     splits, remark = _with_test(images, config.test_fraction)
+    remarks = [*remark, *remarks]
+    if images.labels.multi and not classes:
+        labels, remark = _with_positives(images.labels, splits)
+        images = dataclasses.replace(images, labels=labels)
+        remarks += remark
     names = images.labels.names
-    positive = _positive_class(names, config.positive_class)
+    positive = _positive_class(images.labels, config.positive_class)
     entries: dict[str, list[Entry]] = {name: [] for name in columns.SPLITS}
-    further = list(images.columns)
-    for index, filename in enumerate(images.filenames):
-        cells = {name: images.columns[name][index] for name in further}
-        entry = Entry(
-            filename,
-            images.root / filename,
-            names[images.labels.values[index]],
-            images.groups[index],
-            cells,
-        )
-        entries[splits[index]].append(entry)
-    _check_classes(manual_dir, entries, names)
+    for index, name in enumerate(splits):
+        entries[name].append(_entry(images, index, fixed=bool(classes)))
+    if images.labels.multi:
+        _check_splits(manual_dir, entries)
+    else:
+        _check_classes(manual_dir, entries, names)
     summary = images.sentence + (f"; positive class {positive}" if positive else "")
     return ImageFolder(
         root=images.root,
         splits={name: listed for name, listed in entries.items() if listed},
-        remarks=[*remark, *images.remarks],
-        fingerprint=_fingerprint(entries, positive),
+        remarks=remarks,
+        fingerprint=_fingerprint(entries, names, positive),
         class_names=names,
         positive_class=positive,
+        multi_label=images.labels.multi,
         summary=summary,
     )
 
 
-def _with_classes(images: RadiographSet, classes: Sequence[str]) -> RadiographSet:
-    """Puts the classes into the order and the spelling of a set."""
+def _with_classes(images: RadiographSet, classes: Sequence[str], several: bool) -> RadiographSet:
+    """Puts classes or findings into the order and the spelling of a set."""
     by_name = {normalize(name): index for index, name in enumerate(classes)}
     names = [normalize(name) for name in images.labels.names]
-    if images.labels.multi or set(names) != by_name.keys():
+    # A rare finding may be missing from a part of the set, a class may not.
+    complete = set(names) <= by_name.keys() if several else set(names) == by_name.keys()
+    if images.labels.multi != several or not complete:
         raise UserError(
             f"{images.root} has {', '.join(images.labels.names)}, and not {', '.join(classes)}; "
             "give the folder of that set, or leave --dataset out."
         )
     order = np.array([by_name[name] for name in names])
-    labels = dataclasses.replace(
-        images.labels, names=tuple(classes), values=order[images.labels.values]
-    )
+    if several:
+        values = np.zeros((len(images.filenames), len(classes)), np.int8)
+        values[:, order] = images.labels.values
+    else:
+        values = order[images.labels.values]
+    labels = dataclasses.replace(images.labels, names=tuple(classes), values=values)
     return dataclasses.replace(images, labels=labels)
+
+
+def _without_uncertain(labels: Labels, treatment: str) -> tuple[Labels, list[str]]:
+    """Gives blank labels the value 0, and uncertain ones that of a treatment.
+
+    Args:
+      labels: of several findings.
+      treatment: ignore, ones or zeros.
+
+    Returns:
+      (labels of 1, 0 and -1 for ignored ones, remarks on their numbers).
+    """
+    uncertain = labels.values == table_labels.UNCERTAIN
+    blank = labels.values == table_labels.BLANK
+    value = {"ignore": -1, "ones": 1, "zeros": 0}[treatment]
+    values = np.where(uncertain, value, labels.values)
+    values[blank] = 0
+    remarks = []
+    if uncertain.any():
+        meaning = {"ignore": "have no loss and no score", "ones": "count as 1", "zeros": "as 0"}
+        remarks.append(
+            f"{uncertain.sum()} labels are uncertain and {meaning[treatment]} "
+            f"(--uncertain={treatment})"
+        )
+    if blank.any():
+        remarks.append(f"{blank.sum()} labels are blank and count as 0")
+    return dataclasses.replace(labels, values=values.astype(np.int8)), remarks
+
+
+def _with_positives(labels: Labels, splits: list[str]) -> tuple[Labels, list[str]]:
+    """Leaves out findings that no image of train has; returns a remark where there are any."""
+    train = np.array(splits) == "train"
+    learnable = (labels.values[train] == 1).any(axis=0)  # [findings]
+    missing = [name for name, kept in zip(labels.names, learnable, strict=True) if not kept]
+    if not missing:
+        return labels, []
+    names = tuple(name for name in labels.names if name not in missing)
+    kept = dataclasses.replace(labels, names=names, values=labels.values[:, learnable])
+    return kept, [f"no image of train has {', '.join(missing)}: left out"]
+
+
+def _entry(images: RadiographSet, index: int, fixed: bool) -> Entry:
+    """Makes the entry of one image.
+
+    Args:
+      images: the set.
+      index: of the image.
+      fixed: whether the classes are those of a known set.
+    """
+    labels = images.labels
+    filename = images.filenames[index]
+    # Records of a set with fixed classes have no findings beside them.
+    findings: tuple[int, ...] | None = None if fixed else ()
+    label = ""
+    if labels.multi:
+        findings = tuple(labels.values[index].tolist())
+    else:
+        label = labels.names[labels.values[index]]
+    return Entry(
+        filename,
+        images.root / filename,
+        label,
+        images.groups[index],
+        {name: cells[index] for name, cells in images.columns.items()},
+        findings,
+    )
 
 
 def _with_test(images: RadiographSet, fraction: float) -> tuple[list[str], list[str]]:
@@ -135,7 +212,15 @@ def _with_test(images: RadiographSet, fraction: float) -> tuple[list[str], list[
     return splits, [remark]
 
 
-def _positive_class(names: tuple[str, ...], named: str | None) -> str | None:
+def _positive_class(labels: Labels, named: str | None) -> str | None:
+    names = labels.names
+    if labels.multi:
+        if named:
+            raise UserError(
+                f"--positive_class={named} goes with two classes, and an image of this set may "
+                "have several findings; leave it out."
+            )
+        return None
     if named and named not in names:
         raise UserError(f"--positive_class={named}: the classes are {', '.join(names)}.")
     if len(names) != 2:
@@ -161,12 +246,30 @@ def _check_classes(
             )
 
 
-def _fingerprint(entries: dict[str, list[Entry]], positive: str | None) -> str:
+def _check_splits(manual_dir: Path, entries: dict[str, list[Entry]]) -> None:
+    for name in ("train", "test"):
+        marked = any(1 in (entry.findings or ()) for entry in entries[name])
+        if not marked:
+            raise UserError(
+                f"{manual_dir} has no image with a finding in {name}; add some, or name the "
+                "columns of findings with --label_columns."
+            )
+
+
+def _fingerprint(
+    entries: dict[str, list[Entry]], names: tuple[str, ...], positive: str | None
+) -> str:
     # Sizes instead of contents: reading a large set would take hours.
     lines = [
-        f"{name}\0{entry.filename}\0{entry.path.stat().st_size}\0{entry.label}\0{entry.group}\0"
-        f"{sorted(entry.columns.items())}"
+        f"{name}\0{entry.filename}\0{entry.path.stat().st_size}\0{_label(entry, names)}\0"
+        f"{entry.group}\0{sorted(entry.columns.items())}"
         for name, listed in entries.items()
         for entry in listed
     ]
     return hashlib.sha256("\n".join([str(positive), *sorted(lines)]).encode()).hexdigest()
+
+
+def _label(entry: Entry, names: tuple[str, ...]) -> str:
+    if not entry.findings:
+        return entry.label
+    return ",".join(f"{name}={value}" for name, value in zip(names, entry.findings, strict=True))

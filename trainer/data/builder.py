@@ -76,6 +76,7 @@ class RadiographBuilder(
     KAGGLE_HANDLE = ""  # OWNER/NAME
     EXPECTED_TREE = ""
     CLASSES: ClassVar[tuple[str, ...] | None] = None  # In label order; None: those of the files.
+    SEVERAL_FINDINGS: ClassVar[bool] = False  # Whether CLASSES are findings an image may share.
 
     @classmethod
     def find_source(
@@ -92,7 +93,9 @@ class RadiographBuilder(
           UserError: no source, or not the classes of this set.
         """
         folder = kaggle.locate(manual_dir, download_dir, cls.KAGGLE_HANDLE, cls.EXPECTED_TREE)
-        return any_source.find(folder, download_dir, config, cls.CLASSES or ())
+        return any_source.find(
+            folder, download_dir, config, cls.CLASSES or (), cls.SEVERAL_FINDINGS
+        )
 
     @property
     def _side(self) -> int:
@@ -108,8 +111,10 @@ class RadiographBuilder(
         features: dict = {"file": tfds.features.Text()}
         if self._side:
             features = shards.pictures(self._side, self._view)
+        several = self.SEVERAL_FINDINGS or self.CLASSES is None
+        labels = shards.describe_file(self.CLASSES, several)
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict({**features, **shards.describe_file(self.CLASSES)}),
+            features=tfds.features.FeaturesDict({**features, **labels}),
             supervised_keys=(next(iter(features)), "label"),
             homepage=f"https://www.kaggle.com/datasets/{self.KAGGLE_HANDLE}"
             if self.KAGGLE_HANDLE
@@ -118,6 +123,7 @@ class RadiographBuilder(
                 source_fingerprint="",
                 synthetic=False,
                 positive_class=None,
+                multi_label=False,
                 view=views.describe(self._view),
             ),
         )
@@ -187,6 +193,7 @@ class RadiographBuilder(
         # Known only now: `_info` runs before the files are found.
         self.info.metadata["source_fingerprint"] = source.fingerprint
         self.info.metadata["positive_class"] = source.positive_class
+        self.info.metadata["multi_label"] = source.multi_label
         self.info.features["label"].names = list(source.class_names)
         for line in [source.summary, *source.remarks]:
             print(f"{self.name}: {line}", flush=True)

@@ -28,9 +28,10 @@ class Entry:
     Attributes:
       filename: SPLIT/CLASS/name with the canonical names of split and class.
       path: path of the file.
-      label: the class's name.
+      label: the class's name; empty where an image may have several findings.
       group: the patient, else the filename itself.
       columns: further columns of groups.csv.
+      findings: 1, 0 or -1 (unknown) for each finding; None where an image has one class.
     """
 
     filename: str
@@ -38,6 +39,7 @@ class Entry:
     label: str
     group: str
     columns: Mapping[str, str]
+    findings: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +51,9 @@ class ImageFolder:
       splits: canonical split name → entries, sorted by filename.
       remarks: notes for the user, one line each.
       fingerprint: SHA-256 over names, sizes, groups.csv and exclude.txt.
-      class_names: in label order.
+      class_names: classes, or findings, in label order.
       positive_class: the class that sensitivity refers to; None with more than two.
+      multi_label: whether an image may have several findings.
       summary: how the set was read, or its numbers, in one line.
     """
 
@@ -60,6 +63,7 @@ class ImageFolder:
     fingerprint: str
     class_names: tuple[str, ...] = ()
     positive_class: str | None = None
+    multi_label: bool = False
     summary: str = ""
 
 

@@ -7,7 +7,8 @@ A folder datasets/NAME with a module NAME_dataset_builder.py is a data set. The 
 
     Builder         the TFDS builder, with splits train and test. Its features are those of
                     `trainer.data.shards`: pictures and describe_file; its metadata has
-                    source_fingerprint, synthetic, positive_class and view.
+                    source_fingerprint, synthetic, positive_class and view, and multi_label where
+                    an image may have several findings.
     builder_config  function: (TrainConfig, ImageFolder or None, data_dir) → the configuration of
                     Builder; the folder is that of --manual_dir.
     describe        function: TrainConfig → one sentence; for sets that are drawn.
@@ -39,7 +40,14 @@ _FOLDER = Path(__file__).resolve().parents[2] / "datasets"
 _REAL = "covid_xray"
 _ANY = "radiographs"
 # Settings that say how a folder is read.
-_READING = ("image_column", "label_columns", "patient_column", "split_column", "positive_class")
+_READING = (
+    "image_column",
+    "label_columns",
+    "patient_column",
+    "split_column",
+    "positive_class",
+    "uncertain",
+)
 _SYNTHETIC = "phantom"
 
 
@@ -51,8 +59,9 @@ class PreparedDataset:
       name: the folder's name in datasets/.
       builder: the prepared tfds.core.DatasetBuilder, with splits train and test.
       synthetic: whether its images are drawn.
-      class_names: in label order.
+      class_names: classes, or findings, in label order.
       positive_class: the class that sensitivity refers to, for sets of two classes.
+      multi_label: whether an image may have several findings.
       fingerprint: its identity: name, config, version, source_fingerprint, synthetic, images a
         split.
       reason: one line: the set and why it was chosen.
@@ -64,6 +73,7 @@ class PreparedDataset:
     synthetic: bool
     class_names: tuple[str, ...]
     positive_class: str | None
+    multi_label: bool
     fingerprint: dict[str, Any]
     reason: str
     data_dir: Path
@@ -325,6 +335,7 @@ def _describe(builder: Any, data_dir: Path, reason: str) -> PreparedDataset:
         synthetic=synthetic,
         class_names=tuple(info.features["label"].names),
         positive_class=info.metadata["positive_class"],
+        multi_label=bool(info.metadata.get("multi_label")),
         fingerprint=fingerprint,
         reason=reason,
         data_dir=data_dir,

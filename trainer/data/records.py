@@ -32,7 +32,8 @@ class Records:
 
     Attributes:
       images: [n, side, side, 1] uint8, squares of `views.make_square`.
-      labels: [n] int32, indices into the set's class names.
+      labels: [n] int32, indices into the set's class names; of several findings an image
+        [n, findings] int8: 1, 0, or -1 for unknown.
       groups: [n] str, the patients; images of one group are never split apart.
       filenames: [n] str, as in the data set.
       header: name → [n]: width, height (pixels), channels, bit_depth, byte_size of the original
@@ -196,9 +197,12 @@ def from_rows(rows: list[dict[str, Any]]) -> Records:
         for name in _MASKS
         if name in rows[0]
     }
+    labels = np.array([row["label"] for row in rows], np.int32)
+    if len(rows[0].get("findings", ())):
+        labels = np.stack([row["findings"] for row in rows]).astype(np.int8)
     return Records(
         images=_pop_arrays(rows, "image"),
-        labels=np.array([row["label"] for row in rows], np.int32),
+        labels=labels,
         groups=_decode_text(rows, "group"),
         filenames=_decode_text(rows, "filename"),
         header={**numbers, "format": _decode_text(rows, "format")},
@@ -226,7 +230,8 @@ def _read_row(
         return str(error)
     return dataclasses.asdict(image.header) | {
         "image": views.make_square(image, side, view).pixels[..., None],  # [side, side, 1]
-        "label": class_names.index(entry.label),
+        "label": class_names.index(entry.label) if entry.findings is None else -1,
+        "findings": entry.findings or (),
         "filename": entry.filename.encode(),
         "group": entry.group.encode(),
         "columns": json.dumps(dict(entry.columns)),

@@ -35,17 +35,22 @@ WHOLE_SIDE = 256  # Pixels, of whole radiographs beside the lungs.
 Shard = Sequence[Entry]
 
 
-def describe_file(class_names: Sequence[str] | None) -> dict[str, Any]:
+def describe_file(class_names: Sequence[str] | None, several: bool = False) -> dict[str, Any]:
     """Returns the label, the file's header, the patient and the columns of groups.csv.
 
     Args:
       class_names: in label order; None where the builder sets them once it has read the files.
+      several: whether an image may have several findings. Then they are in `findings`: 1, 0 or -1
+        (unknown) each, in label order, and the label is -1. `findings` is empty where an image has
+        one class.
 
     Returns:
       name → TFDS feature; `trainer.data.records` reads these names.
     """
+    findings = {"findings": tfds.features.Tensor(shape=(None,), dtype=np.int8)}
     return {
         "label": tfds.features.ClassLabel(names=class_names and list(class_names)),
+        **(findings if several else {}),
         "filename": tfds.features.Text(),
         "sha256": tfds.features.Text(),
         "format": tfds.features.Text(),
@@ -225,10 +230,13 @@ def _encode(entry: Entry, side: int, view: str) -> dict[str, Any]:
         encoded = {"file": radiograph.encode(image.pixels)}
     else:
         encoded = {"file": entry.path.read_bytes()}
+    labels: dict[str, Any] = {"label": entry.label}
+    if entry.findings is not None:
+        labels = {"label": entry.label or -1, "findings": np.array(entry.findings, np.int8)}
     return {
         **encoded,
         **dataclasses.asdict(image.header),
-        "label": entry.label,
+        **labels,
         "filename": entry.filename,
         "group": entry.group,
         "columns": json.dumps(dict(entry.columns), sort_keys=True),

@@ -1,4 +1,4 @@
-"""Carves held-out images out of the training split: by group, stratified by class.
+"""Carves held-out images out of the training split: by group, stratified by class or finding.
 
     train, held_out = split_train(labels, groups, config)
 
@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
 
 from trainer.config import TrainConfig
+from trainer.data import stratification
 from trainer.errors import UserError
 
 _DRAWS = 50
@@ -23,7 +24,7 @@ def split_train(
     members holds nothing out.
 
     Args:
-      labels: [n] int.
+      labels: [n] int; of several findings an image [n, findings] int, 1 where there is one.
       groups: [n] str.
       config: of the run.
 
@@ -54,10 +55,11 @@ def train_and_validation(
     """Splits indices by group, with the same share of every class.
 
     Groups are drawn at random for each class (the commonest of a group counts). Of several draws
-    the one with the number of images nearest to `fraction` is used.
+    the one with the number of images nearest to `fraction` is used. Of several findings an image
+    groups are stratified iteratively.
 
     Args:
-      labels: [n] int.
+      labels: [n] int, or [n, findings] int.
       groups: [n] str.
       fraction: of the groups and images of each class, in [0, 0.5]; 0 gives an empty validation.
       seed: of the draws.
@@ -71,6 +73,9 @@ def train_and_validation(
     indices = np.arange(len(labels))
     if fraction == 0.0:
         return indices, indices[:0]
+    if labels.ndim == 2:
+        subsets = _stratify(labels, groups, (1.0 - fraction, fraction), seed)
+        return np.flatnonzero(subsets == 0), np.flatnonzero(subsets == 1)
     classes = _class_of_group(labels, groups)  # [n]
     validation = []
     for label in np.unique(classes):
@@ -93,7 +98,7 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) 
     """Assigns whole groups to the folds of a cross-validation, each class evenly.
 
     Args:
-      labels: [n] int.
+      labels: [n] int, or [n, findings] int.
       groups: [n] str.
       folds: number of folds, 2 or more.
       seed: of the assignment.
@@ -104,6 +109,8 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) 
     Raises:
       UserError: a class has fewer groups than there are folds.
     """
+    if labels.ndim == 2:
+        return _stratify(labels, groups, (1.0 / folds,) * folds, seed)
     classes = _class_of_group(labels, groups)
     smallest = min(len(np.unique(groups[classes == label])) for label in np.unique(classes))
     if smallest < folds:
@@ -117,6 +124,24 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) 
     for fold, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
         fold_of_image[held_out] = fold
     return fold_of_image
+
+
+def _stratify(
+    labels: np.ndarray, groups: np.ndarray, shares: tuple[float, ...], seed: int
+) -> np.ndarray:
+    """Assigns images of several findings to subsets, [n] int, by group.
+
+    Raises:
+      UserError: there are fewer groups than subsets.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    if len(names) < len(shares):
+        raise UserError(
+            f"{len(names)} groups (patients) cannot be split into {len(shares)}; use "
+            "--validation_fraction=0, or fewer --folds."
+        )
+    counts = stratification.counts_by_group(labels, groups)
+    return stratification.assign(counts, shares, seed)[member]
 
 
 def _class_of_group(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -29,20 +29,24 @@ def read_index(builder: Any, split: str) -> dict[str, np.ndarray]:
     """Reads everything but the pixels of a split, without decoding an image.
 
     Returns:
-      In record order: filename and group, [n] str; label, [n] int32; has_lungs, [n] bool.
+      In record order: filename and group, [n] str; label, [n] int32, or of several findings an
+      image [n, findings] int8; has_lungs, [n] bool.
     """
     names = tuple(
         name
-        for name in ("filename", "group", "label", "has_lungs")
+        for name in ("filename", "group", "label", "findings", "has_lungs")
         if name in builder.info.features
     )
     batches = list(_read(builder, split, names, 1024, f"reading the index of {split}"))
     index = {name: np.concatenate([batch[name] for batch in batches]) for name in names}
+    labels = index["label"].astype(np.int32)
+    if builder.info.metadata.get("multi_label"):
+        labels = index["findings"]
     # TensorFlow gives text as objects of bytes.
     return {
         "filename": np.char.decode(index["filename"].astype("S"), "utf-8"),
         "group": np.char.decode(index["group"].astype("S"), "utf-8"),
-        "label": index["label"].astype(np.int32),
+        "label": labels,
         # Whole radiographs need no lungs.
         "has_lungs": index.get("has_lungs", np.ones(len(index["label"]), bool)),
     }
