@@ -42,7 +42,8 @@ body:not(.dark) button[role=tab][aria-selected=true] { color: #1d4ed8 !important
 .card.refused { border-left-color: #64748b; }
 .card .row { display: grid; grid-template-columns: minmax(6rem, 1fr) 3fr 4rem; gap: .6rem;
   align-items: center; margin: .25rem 0; }
-.card .track { background: #cbd5e1; height: .8rem; border-radius: 4px; }
+.card .track { background: #cbd5e1; height: .8rem; border-radius: 4px; position: relative; }
+.card .mark { position: absolute; top: -.2rem; width: 2px; height: 1.2rem; background: #b45f06; }
 .card .fill { background: #0072b2; height: .8rem; border-radius: 4px; }
 """
 

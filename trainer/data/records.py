@@ -67,6 +67,10 @@ class Records:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def of_class(self, label: int) -> np.ndarray:
+        """Masks the images of a class, or with a finding, [n] bool."""
+        return self.labels == label if self.labels.ndim == 1 else self.labels[:, label] == 1
+
     def take(self, indices: np.ndarray) -> "Records":
         """Returns the records at some indices, in that order.
 
