@@ -23,6 +23,7 @@ from trainer.inference.tested import Predictions, read_predictions
 MAX_FILES = 200
 _LONGEST = 1000  # Of the radiograph as shown, in pixels.
 _OUTLINE = (86, 180, 233)  # Sky blue: seen by colour-blind eyes, and in no radiograph.
+_MAX_TITLE_NAMES = 4  # Of findings, in the page's title.
 _MARGIN = 0.03  # Around the lungs, as a share of the longer side.
 
 
@@ -51,7 +52,8 @@ class Served:
         """The question that the model answers."""
         names = self.model.facts["class_names"]
         if self.model.multi_label:
-            return f"Any of {len(names)} findings?"
+            shown = ", ".join(names[:_MAX_TITLE_NAMES])
+            return f"{shown}{' …' if len(names) > _MAX_TITLE_NAMES else ''}?"
         return f"{' or '.join(names)}?"
 
     @property
