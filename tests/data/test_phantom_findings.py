@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -137,6 +138,21 @@ def test_records_hold_the_labels_and_the_mask_of_each_finding():
     np.testing.assert_array_equal(examples.lesion_masks.any(axis=(1, 2)), examples.labels == 1)
     truth = phantom.draw_findings(0, 5, phantom.findings_of(0, 5, COUNT), 128)
     np.testing.assert_array_equal(examples.lesion_masks[5].transpose(2, 0, 1), truth.finding_masks)
+
+
+@pytest.mark.parametrize("number", range(COUNT))
+def test_findings_stay_out_of_corners_and_border(number):
+    clear = [phantom.draw_findings(0, index, [False] * COUNT, 128) for index in range(40)]
+    only = [other == number for other in range(COUNT)]
+    ill = [phantom.draw_findings(0, index, only, 128) for index in range(40)]
+    for name in ("corners", "border"):
+        inputs = []
+        for examples in (clear, ill):
+            images = np.stack([example.image for example in examples])[..., None]
+            inputs.append(controls.INPUTS[name](SimpleNamespace(images=images)))  # [40, d]
+        changes = np.abs(inputs[1] - inputs[0]).max(axis=1)
+        # The tip of a lung rarely touches a corner.
+        assert np.quantile(changes, 0.9) <= 2.0, name
 
 
 @pytest.mark.slow  # 600 phantoms and twelve forests.
