@@ -52,7 +52,7 @@ class FindingsPhantom:
     Attributes:
       image: [side, side] uint8.
       lung_mask: [side, side] bool.
-      finding_masks: [findings, side, side] bool, the pixels that each finding changes.
+      finding_masks: [findings, side, side] bool, what each finding covers, without compensation.
       present: [findings] bool, in the order of `FINDINGS`.
     """
 
