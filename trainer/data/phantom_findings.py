@@ -101,8 +101,9 @@ def _pneumothorax(anatomy: Anatomy, aerated: np.ndarray, rng: np.random.Generato
     )
     side_aerated = np.where(across > 0.0, aerated, 0.0)
     rim = side_aerated * (1.0 - shrunk)
-    pleura = side_aerated * 4.0 * shrunk * (1.0 - shrunk)
-    return 0.18 * pleura - rim * (anatomy.markings + 0.12)
+    edge = ndimage.gaussian_filter(shrunk, 1.5)
+    pleura = side_aerated * 4.0 * edge * (1.0 - edge)
+    return 0.34 * pleura - rim * (anatomy.markings + 0.14)
 
 
 # In the order of labels. Streams 1 and 3 are those of body and film.
