@@ -37,8 +37,8 @@ class WarmStart:
     def apply(self, network: keras.Model, class_names: tuple[str, ...]) -> str:
         """Sets the weights of a network, in the strategy's scope.
 
-        The last layer of the head is kept where the classes are the same, the others where their
-        shapes are: those of a flattened map depend on the image's size.
+        The last layer of the head is kept where the classes are the same, in any order; the others
+        where their shapes are the same: those of a flattened map depend on the image's size.
 
         Returns:
           One line on what was kept.
@@ -55,7 +55,11 @@ class WarmStart:
             ) from error
         dense = head(network)
         kept = list(zip(dense, self.dense, strict=False))
-        if class_names != self.class_names:
+        if sorted(class_names) == sorted(self.class_names):
+            order = [self.class_names.index(name) for name in class_names]
+            layer, (kernel, bias) = kept[-1]
+            kept[-1] = (layer, (kernel[:, order], bias[order]))
+        else:
             kept = kept[:-1]
         if any(layer.kernel.shape != kernel.shape for layer, (kernel, _) in kept):
             kept = []
