@@ -107,6 +107,24 @@ def test_export_agrees_with_keras_after_saving(name, grey, tmp_path):
     assert "agrees with Keras" in line
 
 
+@pytest.mark.parametrize(
+    "name", ["mobilenetv3small", pytest.param("convnexttiny", marks=pytest.mark.slow)]
+)
+def test_export_of_half_precision_is_single(name, grey):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        network = build(name)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    exported = export_network.build_export(network, SIDE)
+    (trunk,) = [layer for layer in exported.layers if isinstance(layer, keras.Model)]
+    expected = warm_start.trunk(network)(grey, training=False)
+    assert expected.dtype == tf.bfloat16
+    values = trunk(grey, training=False)
+    assert values.dtype == tf.float32
+    np.testing.assert_allclose(values, tf.cast(expected, tf.float32), rtol=0.1, atol=0.1)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_layers_depend_on_no_replica_and_no_earlier_draw(name):
     (backbone,) = [layer for layer in build(name).layers if isinstance(layer, keras.Model)]

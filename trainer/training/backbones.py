@@ -22,12 +22,12 @@ from keras import layers
 
 from trainer.config import TrainConfig
 from trainer.errors import UserError
-from trainer.training.layers import BatchNormalization, StatelessDropout
+from trainer.training.layers import BatchNormalization, StatelessDropout, gelu
 
 _PAGE = "https://keras.io/api/applications/"
 # EfficientNet's first normalisation, which keras.applications loads from the file of weights.
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+_IMAGENET_VARIANCE = (0.229**2, 0.224**2, 0.225**2)
 
 
 @functools.cache
@@ -121,8 +121,13 @@ def load_weights(name: str, source: str) -> list[np.ndarray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The weights do not depend on the image's size.
         application = load(name, source)
-    kept = [layer for layer in application.layers if not _is_adapted(layer)]
-    return [value for layer in kept for value in layer.get_weights()]
+    weights: list[np.ndarray] = []
+    for layer in application.layers:
+        values = [] if _is_adapted(layer) else layer.get_weights()
+        if _is_depthwise(layer):
+            values[0] = values[0].swapaxes(2, 3)  # [height, width, channels, 1]
+        weights += values
+    return weights
 
 
 def _download(name: str, source: str) -> keras.Model:
@@ -163,15 +168,30 @@ def _make_replacement() -> Callable[[Any], Any]:
         if isinstance(layer, layers.Dropout):
             whole = layer.noise_shape is not None  # stochastic depth: one draw an example
             return StatelessDropout(layer.rate, next(salts), whole, name=layer.name)
-        if _is_adapted(layer):
-            deviations = np.array(_IMAGENET_DEVIATION)
-            offsets = -np.array(_IMAGENET_MEAN) / deviations
-            return layers.Rescaling((1.0 / deviations).tolist(), offsets.tolist(), name=layer.name)
+        if isinstance(layer, layers.Normalization):
+            return _rescaling(layer)
+        if _is_depthwise(layer):
+            return layers.DepthwiseConv2D(layer.kernel_size, padding=layer.padding, name=layer.name)
+        if config.get("activation") == "gelu":
+            return layers.Activation(gelu, name=layer.name)
         return type(layer).from_config(config)
 
     return replacement
 
 
+def _rescaling(layer: Any) -> layers.Layer:
+    # Normalization holds tensors, which neither a checkpoint nor tf2onnx keeps.
+    mean = np.array(_IMAGENET_MEAN if _is_adapted(layer) else layer.input_mean)
+    variance = np.array(_IMAGENET_VARIANCE if _is_adapted(layer) else layer.input_variance)
+    scale = 1.0 / np.sqrt(variance)
+    return layers.Rescaling(scale.tolist(), (-mean * scale).tolist(), name=layer.name)
+
+
+def _is_depthwise(layer: Any) -> bool:
+    # Of ConvNeXt. Keras compiles grouped convolutions with XLA, which tf2onnx cannot convert.
+    return isinstance(layer, layers.Conv2D) and layer.groups == layer.filters > 1
+
+
 def _is_adapted(layer: Any) -> bool:
-    # Its values are constants of the graph, which a checkpoint would not restore.
+    # EfficientNet loads mean and variance from the file of weights.
     return isinstance(layer, layers.Normalization) and layer.input_mean is None

@@ -1,7 +1,8 @@
 """Layers of this project.
 
 `BatchNormalization` exchanges less between replicas, `StatelessDropout` draws masks from seeds of
-the examples, `BiasReLU` fuses two operations, and `Resample` brings squares to the network's side.
+the examples, `BiasReLU` fuses two operations, `gelu` exports to ONNX, and `Resample` brings squares
+to the network's side.
 """
 
 import contextlib
@@ -175,6 +176,15 @@ class Resample(keras.layers.Layer):
     def get_config(self) -> dict:
         """The arguments, for saving."""
         return {**super().get_config(), "side": self.side}
+
+
+@keras.saving.register_keras_serializable("trainer")
+def gelu(inputs: tf.Tensor) -> tf.Tensor:
+    """The Gaussian error linear unit (Hendrycks 2016, arXiv:1606.08415), exactly.
+
+    tf.nn.gelu uses erfc, which tf2onnx cannot convert.
+    """
+    return 0.5 * inputs * (1.0 + tf.math.erf(inputs * 0.5**0.5))
 
 
 def triangle_filter(size: int, side: int) -> np.ndarray:
