@@ -176,7 +176,13 @@ def finished(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> R
     return train_and_evaluate(dataclasses.replace(config, workdir=workdir))
 
 
-@pytest.mark.parametrize("stop", [2, 7], ids=["in the frozen epoch", "after it"])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        pytest.param(2, id="in the frozen epoch", marks=pytest.mark.slow),
+        pytest.param(7, id="after it"),
+    ],
+)
 def test_stopped_run_resumes_to_the_same_weights_without_the_file(
     stop: int,
     finished: Result,
