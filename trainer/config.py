@@ -133,11 +133,23 @@ class TrainConfig:
     model: str = _model(
         "cnn",
         "cnn: the reference, made fast; seed_cnn: the reference; compact: a small ResNet; opacity: "
-        "finds painted opacities; without --rounds and --teacher it sees no positive image.",
+        "finds painted opacities; without --rounds and --teacher it sees no positive image. Or a "
+        "network of keras.applications by its name: densenet121, efficientnetv2b0, resnet50, ….",
+    )
+    weights: str | None = _model(
+        None,
+        "Weights that a network of keras.applications starts from: imagenet, none, or a file "
+        "without the top (…_notop.h5). Default: imagenet, for these networks.",
+    )
+    init_from: str | None = _model(
+        None,
+        "Workdir of a finished run of the same model, whose weights to start from; where its "
+        "classes differ, the last layer is new. Default: none.",
     )
     image_size: int | None = _model(
         None,
-        "Side length of the input in pixels. Default: 500; compact 256; opacity 128.",
+        "Side length of the input in pixels. Default: 500; compact 256; opacity 128. Networks of "
+        "keras.applications: 224.",
         low=32,
         high=2000,
     )
@@ -162,6 +174,19 @@ class TrainConfig:
     )
     weight_decay: float | None = _optimization(
         None, "Decoupled weight decay of adamw. Default: 0; compact 0.01; opacity 0.01.", low=0.0
+    )
+    freeze_epochs: int | None = _optimization(
+        None,
+        "Epochs in which only the layers after the last feature map are trained. Default: 0. "
+        "Networks of keras.applications that do not start from random weights: 1.",
+        low=0,
+    )
+    backbone_rate: float | None = _optimization(
+        None,
+        "Factor of the learning rate of the layers up to the last feature map. Default: 1. "
+        "Networks of keras.applications that do not start from random weights: 0.1.",
+        above=0.0,
+        high=1.0,
     )
     label_smoothing: float = _optimization(
         0.0, "Share of the target spread over all classes.", low=0.0, high=0.5

@@ -15,7 +15,7 @@ from scipy import special
 
 from trainer import compat
 from trainer.config import TrainConfig
-from trainer.training import input_pipeline, layers, models
+from trainer.training import input_pipeline, layers, models, warm_start
 
 _PREDICTION_BATCH = 32  # images for each replica
 _DICE_PRIOR = 4.0  # pixels; where nothing is painted, few predicted pixels cost little
@@ -92,20 +92,23 @@ def create_train_state(
         model = models.build(config, classes, multi_label=labels.ndim == 2)
         optimizer = make_optimizer(config, learning_rate)
         optimizer.build(model.trainable_variables)
+    train_step = make_train_step(
+        model,
+        optimizer,
+        strategy,
+        config,
+        class_weights(
+            expected_counts(labels, classes, config.paint_opacities or 0.0, positive),
+            # Paint alone would decide how frequent the positive class is.
+            config.class_weights or models.is_source_free(config),
+        ),
+    )
     return TrainState(
         model=model,
         optimizer=optimizer,
         learning_rate=learning_rate,
-        train_step=make_train_step(
-            model,
-            optimizer,
-            strategy,
-            config,
-            class_weights(
-                expected_counts(labels, classes, config.paint_opacities or 0.0, positive),
-                # Paint alone would decide how frequent the positive class is.
-                config.class_weights or models.is_source_free(config),
-            ),
+        train_step=warm_start.slow_trunk(
+            train_step, model, optimizer, strategy, config, len(labels)
         ),
         predict=make_predict(model, strategy),
     )
