@@ -105,6 +105,9 @@ def find(
 
 def _with_classes(images: RadiographSet, classes: Sequence[str], several: bool) -> RadiographSet:
     """Puts classes or findings into the order and the spelling of a set."""
+    if several and not images.labels.multi:
+        # A part of the set, in which no image has two findings.
+        images = dataclasses.replace(images, labels=table_labels.as_findings(images.labels))
     by_name = {normalize(name): index for index, name in enumerate(classes)}
     names = [normalize(name) for name in images.labels.names]
     # A rare finding may be missing from a part of the set, a class may not.

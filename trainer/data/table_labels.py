@@ -78,6 +78,14 @@ def read(table: Table, roles: Roles, images: np.ndarray, count: int) -> Labels:
     return Labels(tuple(names), values, f"column {roles.label}")
 
 
+def as_findings(labels: Labels) -> Labels:
+    """Turns one class an image into findings; a class that stands for none is no finding."""
+    kept = [index for index, name in enumerate(labels.names) if not columns.is_negative(name)]
+    values = (labels.values[:, None] == np.array(kept)).astype(np.int8)  # [n, findings]
+    names = tuple(labels.names[index] for index in kept)
+    return dataclasses.replace(labels, names=names, values=values)
+
+
 def split_list(cell: str) -> list[str]:
     """Splits a cell with one or several names: a|b, ['a', 'b'] or a; empty for none."""
     if cell.startswith("["):
