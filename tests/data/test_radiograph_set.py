@@ -1,5 +1,6 @@
 """Tests of reading a set: forty layouts and tables without a flag, and those that are refused."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
+from tests.data.dicom_files import gradient, make_dicom
 from trainer.data import radiograph_set, table_labels
 from trainer.data.columns import Named
 from trainer.errors import UserError
@@ -311,6 +313,52 @@ def test_patients_may_be_in_a_table_of_their_own(tmp_path):
     result = radiograph_set.read(tmp_path, Named())
     assert result.groups == ["p", "p"]
     assert result.columns == {"site": ["x", "y"], "age": ["50", "51"]}
+
+
+def test_patients_of_dicom_files_come_from_their_tag_as_hashes(tmp_path, capfd):
+    patients = {"pos/a.dcm": "Roentgen 4711", "neg/b": "Roentgen 4711 ", "neg/c.dcm": " "}
+    for name, patient in patients.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(make_dicom(gradient(4095), bits=12, PatientID=patient))
+    (tmp_path / "neg" / "d.dcm").write_bytes(b"damaged")
+    images = radiograph_set.read(tmp_path, Named())
+    groups = dict(zip(images.filenames, images.groups, strict=True))
+    assert groups["pos/a.dcm"] == groups["neg/b"]
+    assert re.fullmatch("[0-9a-f]{12}", groups["neg/b"])
+    # Without a patient, an image is a group of its own.
+    assert (groups["neg/c.dcm"], groups["neg/d.dcm"]) == ("neg/c.dcm", "neg/d.dcm")
+    text = radiograph_set.describe(images)
+    assert "patients by DICOM tag, hashed" in text
+    assert "4 images of 3 patients" in text
+    assert "Roentgen" not in repr(images) + text + "".join(capfd.readouterr())
+    # Beside other files, or with a column of patients, no tag is read.
+    write(tmp_path, "", groups_csv="filename,patient\na.dcm,p\n")
+    assert "p" in radiograph_set.read(tmp_path, Named()).groups
+    (tmp_path / "groups.csv").unlink()
+    write(tmp_path, "pos/e.png")
+    assert "patients unknown" in radiograph_set.read(tmp_path, Named()).sentence
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "used"),
+    [
+        ("fold", "012", False),
+        ("Subset", ("train", "test", "holdout"), False),
+        ("dataset", ("NIH", "NIH", "RSNA"), False),
+        ("dataset", ("Train", "Train", "Test"), True),
+        ("fold", ("", "", ""), None),
+    ],
+)
+def test_a_column_called_like_a_split_is_used_or_remarked_on(tmp_path, header, cells, used):
+    lines = [f"{name}.png,{cell},{name}" for name, cell in zip("abc", cells, strict=True)]
+    write(tmp_path, "a.png b.png c.png", x_csv="\n".join([f"file,{header},label", *lines]))
+    images = radiograph_set.read(tmp_path, Named())
+    assert any(images.splits) == bool(used)
+    remarks = [remark for remark in images.remarks if "--split_column" in remark]
+    assert bool(remarks) == (used is False)
+    for remark in remarks:
+        assert remark.startswith(f"column {header} of x.csv ({min(cells)}, ")
 
 
 def test_excluded_images_are_left_out_and_must_exist(tmp_path):

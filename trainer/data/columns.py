@@ -30,7 +30,7 @@ _FILES = (
     *("imagename", "img", "dicomid", "imagefilename"),
 )
 _PATIENTS = ("patient", "patientid", "subjectid", "subject")
-_SPLITS = ("split", "subset", "set", "partition")
+_SPLITS = ("split", "subset", "set", "partition", "dataset", "fold")
 _VALIDATION_FLAGS = ("isvalid", "valid")
 _CLASSES = (
     *("label", "labels", "class", "classname", "finding", "findings", "findinglabels"),
@@ -80,6 +80,11 @@ class Named:
 def split_of(name: str) -> str | None:
     """Returns the split that a name stands for; None for any other name."""
     return _SPLIT_OF.get(normalize(name))
+
+
+def called_like_split(table: Table) -> str | None:
+    """Returns the column whose name is that of a column of splits, whatever it holds."""
+    return _first(list(table.columns), _SPLITS, table)
 
 
 def is_negative(name: str) -> bool:

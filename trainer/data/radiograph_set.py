@@ -9,7 +9,6 @@ folders; patients from a column, groups.csv or folders called patient00001.
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,8 +18,10 @@ from trainer.data import (
     annotations,
     columns,
     folder_levels,
+    given_splits,
     image_folder,
     image_tables,
+    patients,
     table_labels,
 )
 from trainer.data.annotations import normalize
@@ -32,7 +33,6 @@ from trainer.data.table_labels import Labels
 from trainer.errors import UserError
 
 _BY_FOLDER = "folder"  # Source of labels.
-_PATIENT = re.compile(r"(?i)(?:^|/)(patient[ _-]?\d+)(?:/|$)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,23 +86,24 @@ def read(folder: Path, named: Named) -> RadiographSet:
     filenames = [entry.filename.split("/", 1)[1] for entry in entries]
     index = FileIndex(filenames)
     levels = folder_levels.read(filenames)
-    rows, patients = image_tables.read(folder, index, named)
+    rows, patient_rows = image_tables.read(folder, index, named)
     labels = _choose_labels(folder, rows, levels, len(filenames), named)
-    splits, split_source = _splits(folder, rows, levels, index)
-    groups, group_source = _groups(patients, filenames)
+    splits = given_splits.read(folder, rows, levels, index)
+    groups, group_source = patients.read(folder, patient_rows, filenames)
     label_rows = rows if rows and labels.source != _BY_FOLDER else None
     sentence = (
-        f"{folder}: {len(filenames)} images; {_describe(labels)}; {split_source}; {group_source}"
+        f"{folder}: {len(filenames)} images; {_describe(labels)}; {splits.source}; {group_source}"
     )
     result = RadiographSet(
         root=folder,
         filenames=filenames,
         labels=labels,
-        splits=splits,
+        splits=splits.values,
         groups=groups,
-        columns=_further_columns(patients, len(filenames)) | _further_columns(rows, len(filenames)),
+        columns=_further_columns(patient_rows, len(filenames))
+        | _further_columns(rows, len(filenames)),
         sentence=sentence,
-        remarks=(),
+        remarks=splits.remarks,
     )
     return _without_unlabelled(result, levels, label_rows, _excluded(folder, index))
 
@@ -161,7 +162,9 @@ def _without_unlabelled(
     ]
     if rows is not None and (unused := int((rows.images < 0).sum())):
         remarks.append(f"{unused} rows of {rows.table.path.name} name no image of the set")
-    return dataclasses.replace(images.take(np.flatnonzero(kept)), remarks=remarks)
+    return dataclasses.replace(
+        images.take(np.flatnonzero(kept)), remarks=[*images.remarks, *remarks]
+    )
 
 
 def _choose_labels(
@@ -215,57 +218,6 @@ def _unlabelled(folder: Path, classes: list[str], rows: ImageTable | None) -> st
         f"{folder} has folders of patients ({', '.join(sorted(classes)[:3])} …) and no table of "
         "labels; add one and name its column with --label_columns."
     )
-
-
-def _splits(
-    folder: Path, rows: ImageTable | None, levels: Levels, index: FileIndex
-) -> tuple[list[str | None], str]:
-    """Returns the split of each image, and their source in words."""
-    count = len(levels.splits)
-    lists = {
-        split: path
-        for name, split in image_tables.LISTS.items()
-        if (path := next(iter(sorted(folder.rglob(name))), None))
-    }
-    if len(lists) == len(image_tables.LISTS):
-        splits: list[str | None] = [None] * count
-        for split, path in lists.items():
-            for line in path.read_text(encoding="utf-8-sig").splitlines():
-                position = index.find(line)
-                if position is not None:
-                    splits[position] = split
-        return splits, "splits by " + " and ".join(image_tables.LISTS)
-    if rows is not None and rows.roles.split:
-        cells = rows.by_image(rows.roles.split, count)
-        unknown = {cell for cell in cells if cell and columns.split_of(cell) is None}
-        if unknown:
-            raise UserError(
-                f"{rows.table.path} has {sorted(unknown)[0]} in {rows.roles.split}; a split is "
-                "train, validation or test: name another column with --split_column."
-            )
-        return [columns.split_of(cell) for cell in cells], f"splits by column {rows.roles.split}"
-    if rows is not None and rows.roles.validation:
-        cells = rows.by_image(rows.roles.validation, count)
-        names = {1: "validation", 0: "train"}
-        codes = [columns.BINARY.get(cell.lower()) for cell in cells]
-        splits = [None if code is None else names[code] for code in codes]
-        return splits, f"validation by column {rows.roles.validation}"
-    if levels.split_names:
-        shown = ", ".join(levels.split_names.values())
-        return levels.splits, f"splits by folder ({shown})"
-    return [None] * count, "no splits"
-
-
-def _groups(rows: ImageTable | None, filenames: Sequence[str]) -> tuple[list[str], str]:
-    """Returns the patient of each image, else its filename, and their source in words."""
-    if rows is not None and rows.roles.patient:
-        cells = rows.by_image(rows.roles.patient, len(filenames))
-        groups = [cell or filename for cell, filename in zip(cells, filenames, strict=True)]
-        return groups, f"patients by column {rows.roles.patient}"
-    matches = [_PATIENT.search(filename) for filename in filenames]
-    if all(matches):
-        return [match[1].lower() for match in matches if match], "patients by folder"
-    return list(filenames), "patients unknown"
 
 
 def _further_columns(rows: ImageTable | None, count: int) -> dict[str, list[str]]:
