@@ -21,7 +21,23 @@ from trainer.data.radiograph_set import RadiographSet
 from trainer.data.table_labels import Labels
 from trainer.errors import UserError
 
+_READING = (  # Settings that say how a folder is read.
+    "image_column",
+    "label_columns",
+    "patient_column",
+    "split_column",
+    "hold_out_site",
+    "positive_class",
+    "uncertain",
+)
+
 _SEED = 0  # Of the test split that is carved out: a set has one, whatever the seed of a run.
+
+
+def given_flags(config: TrainConfig) -> list[str]:
+    """Lists the flags of a configuration that say how a folder is read, as --NAME=VALUE."""
+    values = {name: getattr(config, name) for name in _READING}
+    return [f"--{name}={value}" for name, value in values.items() if value]
 
 
 def read(manual_dir: Path, download_dir: Path, config: TrainConfig) -> RadiographSet:
@@ -30,7 +46,8 @@ def read(manual_dir: Path, download_dir: Path, config: TrainConfig) -> Radiograp
     Args:
       manual_dir: a folder or a zip.
       download_dir: zips are unpacked below it.
-      config: its fields image_column, label_columns, patient_column and split_column count.
+      config: its fields image_column, label_columns, patient_column, split_column and
+        hold_out_site count.
 
     Raises:
       UserError: as `radiograph_set.read`.
@@ -43,6 +60,7 @@ def read(manual_dir: Path, download_dir: Path, config: TrainConfig) -> Radiograp
         config.patient_column,
         config.split_column,
         tuple(name.strip() for name in labels if name.strip()),
+        config.hold_out_site,
     )
     return radiograph_set.read(manual_dir, named)
 

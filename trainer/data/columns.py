@@ -8,7 +8,7 @@ Names are compared by their letters and digits alone, in any case.
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from trainer.data.annotations import normalize
 from trainer.data.file_index import FileIndex
@@ -31,6 +31,8 @@ _FILES = (
 )
 _PATIENTS = ("patient", "patientid", "subjectid", "subject")
 _SPLITS = ("split", "subset", "set", "partition", "dataset", "fold")
+SITES = ("site", "hospital", "institution", "source", "centre", "center")
+"""Names of columns of sites, in the order of preference."""
 _VALIDATION_FLAGS = ("isvalid", "valid")
 _CLASSES = (
     *("label", "labels", "class", "classname", "finding", "findings", "findinglabels"),
@@ -69,12 +71,13 @@ class Roles:
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """Columns that the user named; None and () where not."""
+    """Columns, and a site to hold out, that the user named; None and () where not."""
 
     image_column: str | None = None
     patient_column: str | None = None
     split_column: str | None = None
     label_columns: tuple[str, ...] = ()
+    hold_out_site: str | None = None
 
 
 def split_of(name: str) -> str | None:
@@ -85,6 +88,12 @@ def split_of(name: str) -> str | None:
 def called_like_split(table: Table) -> str | None:
     """Returns the column whose name is that of a column of splits, whatever it holds."""
     return _first(list(table.columns), _SPLITS, table)
+
+
+def called_like_sites(names: Iterable[str]) -> list[str]:
+    """Returns the columns whose names are those of columns of sites, by preference."""
+    by_name = {normalize(name): name for name in names}
+    return [by_name[name] for name in SITES if name in by_name]
 
 
 def is_negative(name: str) -> bool:

@@ -19,6 +19,7 @@ from trainer.data import (
     columns,
     folder_levels,
     given_splits,
+    held_out_site,
     image_folder,
     image_tables,
     patients,
@@ -28,6 +29,7 @@ from trainer.data.annotations import normalize
 from trainer.data.columns import Named
 from trainer.data.file_index import FileIndex
 from trainer.data.folder_levels import Levels
+from trainer.data.held_out_site import HeldOut
 from trainer.data.image_tables import ImageTable
 from trainer.data.table_labels import Labels
 from trainer.errors import UserError
@@ -88,8 +90,13 @@ def read(folder: Path, named: Named) -> RadiographSet:
     levels = folder_levels.read(filenames)
     rows, patient_rows = image_tables.read(folder, index, named)
     labels = _choose_labels(folder, rows, levels, len(filenames), named)
-    splits = given_splits.read(folder, rows, levels, index)
+    further = _further_columns(patient_rows, len(filenames))
+    further |= _further_columns(rows, len(filenames))
+    given = given_splits.read(folder, rows, levels, index)
     groups, group_source = patients.read(folder, patient_rows, filenames)
+    splits = HeldOut(given.values, given.source, [])
+    if named.hold_out_site:
+        splits = held_out_site.hold_out(named.hold_out_site, given.values, groups, further)
     label_rows = rows if rows and labels.source != _BY_FOLDER else None
     sentence = (
         f"{folder}: {len(filenames)} images; {_describe(labels)}; {splits.source}; {group_source}"
@@ -98,14 +105,20 @@ def read(folder: Path, named: Named) -> RadiographSet:
         root=folder,
         filenames=filenames,
         labels=labels,
-        splits=splits.values,
+        splits=splits.splits,
         groups=groups,
-        columns=_further_columns(patient_rows, len(filenames))
-        | _further_columns(rows, len(filenames)),
+        columns=further,
         sentence=sentence,
-        remarks=splits.remarks,
+        remarks=given.remarks,
     )
-    return _without_unlabelled(result, levels, label_rows, _excluded(folder, index))
+    excluded = np.zeros(len(filenames), bool)
+    excluded[_excluded(folder, index)] = True
+    left_out = [
+        (np.array(levels.masks, bool), "lie in folders of masks and were left out"),
+        (excluded, "were left out as exclude.txt asks"),
+        *splits.left_out,
+    ]
+    return _without_unlabelled(result, left_out, label_rows)
 
 
 def _excluded(folder: Path, index: FileIndex) -> list[int]:
@@ -132,39 +145,39 @@ def _describe(labels: Labels) -> str:
 
 
 def _without_unlabelled(
-    images: RadiographSet, levels: Levels, rows: ImageTable | None, excluded: list[int]
+    images: RadiographSet, left_out: list[tuple[np.ndarray, str]], rows: ImageTable | None
 ) -> RadiographSet:
-    """Leaves out masks, images without labels or split, and those that exclude.txt names."""
+    """Leaves out images without labels or split, and others.
+
+    Args:
+      images: the set.
+      left_out: ([n] bool, reason) of others.
+      rows: the table of the labels; None where folders are classes.
+    """
     values = images.labels.values
     labelled = (values != table_labels.BLANK).any(axis=1) if values.ndim == 2 else values >= 0
-    masks = np.array(levels.masks, bool)
+    source = f"row in {rows.table.path.name}" if rows else "folder of a class"
     has_splits = any(images.splits)
     in_split = np.array([bool(split) or not has_splits for split in images.splits], bool)
-    named_by_user = np.zeros(len(masks), bool)
-    named_by_user[excluded] = True
-    kept = labelled & ~masks & in_split & ~named_by_user
+    reasons = [
+        *left_out,
+        (~labelled, f"have no {source} and were left out"),
+        (~in_split, "are of no split and were left out"),
+    ]
+    kept = np.ones(len(images.filenames), bool)
+    remarks = list(images.remarks)
+    for mask, reason in reasons:
+        # An image counts once, under its first reason.
+        positions = np.flatnonzero(mask & kept)
+        kept &= ~mask
+        if len(positions):
+            first = images.filenames[int(positions[0])]
+            remarks.append(f"{len(positions)} images {reason} ({first} …)")
     if not kept.any():
         raise UserError(f"{images.root} holds no image with a label; see --label_columns.")
-    source = f"row in {rows.table.path.name}" if rows else "folder of a class"
-    unlabelled = ~labelled & ~masks & ~named_by_user
-    outside = labelled & ~masks & ~in_split & ~named_by_user
-    names = images.filenames
-    notes = (
-        (masks, "lie in folders of masks and were left out"),
-        (unlabelled, f"have no {source} and were left out"),
-        (outside, "are of no split and were left out"),
-        (named_by_user, "were left out as exclude.txt asks"),
-    )
-    remarks = [
-        f"{count} images {text} ({names[int(np.flatnonzero(mask)[0])]} …)"
-        for mask, text in notes
-        if (count := int(mask.sum()))
-    ]
     if rows is not None and (unused := int((rows.images < 0).sum())):
         remarks.append(f"{unused} rows of {rows.table.path.name} name no image of the set")
-    return dataclasses.replace(
-        images.take(np.flatnonzero(kept)), remarks=[*images.remarks, *remarks]
-    )
+    return dataclasses.replace(images.take(np.flatnonzero(kept)), remarks=remarks)
 
 
 def _choose_labels(
