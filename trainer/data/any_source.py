@@ -40,7 +40,9 @@ def given_flags(config: TrainConfig) -> list[str]:
     return [f"--{name}={value}" for name, value in values.items() if value]
 
 
-def read(manual_dir: Path, download_dir: Path, config: TrainConfig) -> RadiographSet:
+def read(
+    manual_dir: Path, download_dir: Path, config: TrainConfig, classes: Sequence[str] = ()
+) -> RadiographSet:
     """Reads a folder or zip with the columns that a configuration names.
 
     Args:
@@ -48,6 +50,7 @@ def read(manual_dir: Path, download_dir: Path, config: TrainConfig) -> Radiograp
       download_dir: zips are unpacked below it.
       config: its fields image_column, label_columns, patient_column, split_column and
         hold_out_site count.
+      classes: names that are known to be of classes, for a set that may have one of them alone.
 
     Raises:
       UserError: as `radiograph_set.read`.
@@ -61,6 +64,7 @@ def read(manual_dir: Path, download_dir: Path, config: TrainConfig) -> Radiograp
         config.split_column,
         tuple(name.strip() for name in labels if name.strip()),
         config.hold_out_site,
+        tuple(classes),
     )
     return radiograph_set.read(manual_dir, named)
 
@@ -223,7 +227,14 @@ def _with_test(images: RadiographSet, fraction: float) -> tuple[list[str], list[
     train = np.array([index for index, name in enumerate(splits) if name == "train"])
     labels = images.labels.values[train]
     groups = np.array(images.groups)[train]
-    _, test = split.train_and_validation(labels, groups, fraction, _SEED)
+    try:
+        _, test = split.train_and_validation(labels, groups, fraction, _SEED)
+    except UserError as error:
+        raise UserError(
+            f"{images.root} has no test split, and a class with a single patient, so "
+            f"--test_fraction={fraction:g} cannot carve one out; add patients, or name the splits "
+            "with --split_column."
+        ) from error
     for index in train[test]:
         splits[index] = "test"
     remark = (

@@ -1,6 +1,6 @@
 """The splits that a set is given with: by lists, a column, or folders.
 
-splits = given_splits.read(folder, rows, levels, index)
+splits = given_splits.read(files, rows, levels, index)
 splits.values  # ["train", None, "test"]
 """
 
@@ -31,11 +31,11 @@ class Splits:
     remarks: list[str] = dataclasses.field(default_factory=list)
 
 
-def read(folder: Path, rows: ImageTable | None, levels: Levels, index: FileIndex) -> Splits:
+def read(files: list[Path], rows: ImageTable | None, levels: Levels, index: FileIndex) -> Splits:
     """Reads the splits of images: from lists, else a column, else folders.
 
     Args:
-      folder: of the set.
+      files: of the set, among them the lists.
       rows: the table of the images; None without one.
       levels: the folders of the images.
       index: the images.
@@ -44,7 +44,7 @@ def read(folder: Path, rows: ImageTable | None, levels: Levels, index: FileIndex
       UserError: a column that the user named holds other words than splits.
     """
     splits = (
-        _from_lists(folder, index, len(levels.splits))
+        _from_lists(files, index, len(levels.splits))
         or (rows and _from_column(rows, len(levels.splits)))
         or _from_folders(levels)
     )
@@ -52,11 +52,11 @@ def read(folder: Path, rows: ImageTable | None, levels: Levels, index: FileIndex
     return dataclasses.replace(splits, remarks=remarks)
 
 
-def _from_lists(folder: Path, index: FileIndex, count: int) -> Splits | None:
+def _from_lists(files: list[Path], index: FileIndex, count: int) -> Splits | None:
     lists = {
         split: path
         for name, split in image_tables.LISTS.items()
-        if (path := next(iter(sorted(folder.rglob(name))), None))
+        if (path := next((path for path in files if path.name == name), None))
     }
     if len(lists) < len(image_tables.LISTS):
         return None
@@ -72,7 +72,7 @@ def _from_lists(folder: Path, index: FileIndex, count: int) -> Splits | None:
 def _from_column(rows: ImageTable, count: int) -> Splits | None:
     roles = rows.roles
     if roles.split:
-        cells = rows.by_image(roles.split, count)
+        cells = rows.by_image(roles.split, count, unique=True)
         unknown = {cell for cell in cells if cell and columns.split_of(cell) is None}
         if unknown:
             raise UserError(

@@ -29,7 +29,7 @@ def read(folder: Path, rows: ImageTable | None, filenames: Sequence[str]) -> tup
       (the patient of each image, else its filename; their source in words).
     """
     if rows is not None and rows.roles.patient:
-        cells = rows.by_image(rows.roles.patient, len(filenames))
+        cells = rows.by_image(rows.roles.patient, len(filenames), unique=True)
         return _or_filename(cells, filenames), f"patients by column {rows.roles.patient}"
     matches = [_FOLDER.search(filename) for filename in filenames]
     if all(matches):

@@ -17,6 +17,7 @@ import numpy as np
 from trainer.data import (
     annotations,
     columns,
+    file_listing,
     folder_levels,
     given_splits,
     held_out_site,
@@ -30,7 +31,7 @@ from trainer.data.columns import Named
 from trainer.data.file_index import FileIndex
 from trainer.data.folder_levels import Levels
 from trainer.data.held_out_site import HeldOut
-from trainer.data.image_tables import ImageTable
+from trainer.data.image_tables import ImageTable, ImageTables
 from trainer.data.table_labels import Labels
 from trainer.errors import UserError
 
@@ -83,16 +84,21 @@ def read(folder: Path, named: Named) -> RadiographSet:
       UserError: there are no images, or it cannot be told how they are labelled; the message names
         a flag or a file.
     """
-    entries = image_folder.find_loose(folder)
-    # Without the folder's own name in front.
-    filenames = [entry.filename.split("/", 1)[1] for entry in entries]
+    return read_files(folder, image_folder.list_images(folder), named)
+
+
+def read_files(folder: Path, filenames: Sequence[str], named: Named) -> RadiographSet:
+    """Reads a set as `read` does, of these files, which may lie elsewhere."""
     index = FileIndex(filenames)
-    levels = folder_levels.read(filenames)
-    rows, patient_rows = image_tables.read(folder, index, named)
-    labels = _choose_labels(folder, rows, levels, len(filenames), named)
+    levels = folder_levels.read(filenames, named.classes)
+    files = [folder / name for name in file_listing.walk(folder, image_tables.DEPTH)]
+    tables = image_tables.read(folder, files, index, named)
+    rows = tables.labels
+    patient_rows = tables.patients
+    labels = _choose_labels(folder, tables, levels, len(filenames), named)
     further = _further_columns(patient_rows, len(filenames))
     further |= _further_columns(rows, len(filenames))
-    given = given_splits.read(folder, rows, levels, index)
+    given = given_splits.read(files, rows, levels, index)
     groups, group_source = patients.read(folder, patient_rows, filenames)
     splits = HeldOut(given.values, given.source, [])
     if named.hold_out_site:
@@ -156,7 +162,7 @@ def _without_unlabelled(
     """
     values = images.labels.values
     labelled = (values != table_labels.BLANK).any(axis=1) if values.ndim == 2 else values >= 0
-    source = f"row in {rows.table.path.name}" if rows else "folder of a class"
+    source = f"label in {rows.table.path.name}" if rows else "folder of a class"
     has_splits = any(images.splits)
     in_split = np.array([bool(split) or not has_splits for split in images.splits], bool)
     reasons = [
@@ -181,41 +187,57 @@ def _without_unlabelled(
 
 
 def _choose_labels(
-    folder: Path, rows: ImageTable | None, levels: Levels, count: int, named: Named
+    folder: Path, tables: ImageTables, levels: Levels, count: int, named: Named
 ) -> Labels:
     """Reads the labels from the table where it covers the images, else from folders."""
+    rows = tables.labels
     names = {normalize(name): name for name in levels.classes if name}
-    has_classes = len(names) > 1 and not folder_levels.are_patients(list(names.values()))
+    expected = {normalize(name) for name in named.classes}
+    several = len(names) > 1 and not folder_levels.are_patients(list(names.values()))
+    has_classes = several or bool(names.keys() & expected)
     if rows is not None and rows.has_labels:
         images = np.unique(rows.images[rows.images >= 0])
         covers = len(images) >= image_tables.MIN_SHARE * count
         used = (rows.images >= 0).mean() >= image_tables.MIN_SHARE
         if covers or used or named.label_columns:
-            return table_labels.read(rows.table, rows.roles, rows.images, count)
+            labels = table_labels.read(rows.table, rows.roles, rows.images, count)
+            return _check_number(labels, rows, expected)
         if not has_classes:
             column = rows.table.columns[rows.roles.file]
             raise UserError(
                 f"{rows.table.path} names few of the images ({column[0]}, {column[-1]}); write "
                 "the names as the files have them, or give the column with --image_column."
             )
-    if named.label_columns and rows is None:
-        raise UserError(
-            f"--label_columns={','.join(named.label_columns)}: {folder} has no table of its images."
-        )
     if not has_classes:
-        raise UserError(_unlabelled(folder, list(names.values()), rows))
+        raise UserError(_unlabelled(folder, list(names.values()), tables))
     order = sorted(names.values(), key=columns.negative_first)
     position = {name: index for index, name in enumerate(order)}
     values = [-1 if name is None else position[names[normalize(name)]] for name in levels.classes]
     return Labels(tuple(order), np.array(values, np.int64), _BY_FOLDER)
 
 
-def _unlabelled(folder: Path, classes: list[str], rows: ImageTable | None) -> str:
-    if rows is not None:
-        names = ", ".join(list(rows.table.columns)[:8])
+def _check_number(labels: Labels, rows: ImageTable, expected: set[str]) -> Labels:
+    # One class is enough only where the classes are those of a model.
+    if not labels.multi and len(labels.names) == 1 and normalize(labels.names[0]) not in expected:
+        raise UserError(
+            f"{rows.table.path} has one class ({labels.names[0]}) in {rows.roles.label}; name "
+            "another column with --label_columns, or add images of another class."
+        )
+    return labels
+
+
+def _unlabelled(folder: Path, classes: list[str], tables: ImageTables) -> str:
+    if tables.labels is not None:
+        names = ", ".join(list(tables.labels.table.columns)[:8])
         return (
-            f"{rows.table.path} has no column of labels that is recognized ({names}); name it with "
-            "--label_columns."
+            f"{tables.labels.table.path} has no column of labels that is recognized ({names}); "
+            "name it with --label_columns."
+        )
+    if tables.others:
+        names = ", ".join(list(tables.others[0].columns)[:8])
+        return (
+            f"{tables.others[0].path} has no column of the images' names ({names}); write the "
+            "names as the files have them, or give the column with --image_column."
         )
     if not classes:
         return (
