@@ -29,12 +29,18 @@ NO_VERDICT = "<p>The answer appears here.</p>"
 
 
 def slider_images(
-    result: serving.Result | None, display: str, opacity: float, width: float, level: float
+    result: serving.Result | None,
+    finding: str | None,
+    display: str,
+    opacity: float,
+    width: float,
+    level: float,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Draws the radiograph without and with its evidence, each [height, width, 3] uint8.
 
     Args:
       result: of the last upload; None before it.
+      finding: whose map is drawn; the first shown where it has none.
       display: of `DISPLAYS`; where no lungs were found, the whole radiograph.
       opacity: of the map, in 0..1.
       width: of the window, in grey levels.
@@ -44,8 +50,9 @@ def slider_images(
         return None
     grey = serving.apply_window(result.film, width, level)  # [height, width]
     plain = evidence = np.repeat(grey[..., None], 3, axis=2)  # [height, width, 3]
-    if result.evidence is not None:
-        evidence = serving.overlay(grey, result.evidence, opacity, result.full)
+    on_film = result.evidence_on_film(finding)
+    if on_film is not None:
+        evidence = serving.overlay(grey, on_film, opacity, result.full)
     if result.lungs is not None and display != WHOLE:
         change = serving.outline if display == OUTLINED else serving.cut
         plain, evidence = (change(picture, result.lungs) for picture in (plain, evidence))
@@ -74,19 +81,21 @@ class Handlers:
         width: float,
         level: float,
         request: gr.Request,
-    ) -> tuple[serving.Result | None, str, tuple[np.ndarray, np.ndarray] | None]:
-        """Predicts for one upload: result, verdict card and images."""
+    ) -> tuple[serving.Result | None, str, str | None, tuple[np.ndarray, np.ndarray] | None]:
+        """Predicts for one upload: result, verdict card, the finding shown, and images."""
         if path is None:
-            return None, NO_VERDICT, None
+            return None, NO_VERDICT, None, None
         try:
             self.limit.enter(_caller(request))
             result = serving.predict(self.served, Path(path))
         except UserError as error:
-            return None, text.error_card(str(error)), None
+            return None, text.error_card(str(error)), None, None
+        shown = result.first_shown
         return (
             result,
             text.verdict_card(self.served, result),
-            slider_images(result, display, opacity, width, level),
+            shown if self.served.model.multi_label else None,
+            slider_images(result, shown, display, opacity, width, level),
         )
 
     def show_all(

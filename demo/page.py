@@ -71,14 +71,19 @@ def _classify_tab(events: handlers.Handlers) -> None:
         with gr.Column(scale=3, min_width=320):
             # Screen readers announce the card; text.py marks it as a status.
             verdict = gr.HTML(handlers.NO_VERDICT, elem_id="verdict")
-            slider, view = _evidence_view(events.served)
-    upload.change(events.show, [upload, *view], [result, verdict, slider], api_visibility="private")
+            slider, finding, view = _evidence_view(events.served)
+    upload.change(
+        events.show,
+        [upload, *view],
+        [result, verdict, finding, slider],
+        api_visibility="private",
+    )
     display, *sliders = view
     # On release, not while the handle moves: each call draws an image.
-    for event in (display.change, *(slider.release for slider in sliders)):
+    for event in (finding.input, display.change, *(slider.release for slider in sliders)):
         event(
             handlers.slider_images,
-            [result, *view],
+            [result, finding, *view],
             slider,
             api_visibility="private",
             show_progress="hidden",
@@ -124,15 +129,25 @@ def _upload_one() -> gr.File:
 
 def _evidence_view(
     served: serving.Served,
-) -> tuple[gr.ImageSlider, tuple[gr.Radio, *tuple[gr.Slider, ...]]]:
-    # Adds the images; returns them, and display, opacity, width and level.
-    content = "opacities" if served.model.opacity_map else "evidence for the class named"
+) -> tuple[gr.ImageSlider, gr.Dropdown, tuple[gr.Radio, *tuple[gr.Slider, ...]]]:
+    # Adds the images; returns them, finding, and display, opacity, width and level.
+    several = served.model.multi_label
+    content = "evidence for the finding below" if several else "evidence for the class named"
+    if served.model.opacity_map:
+        content = "opacities"
     images = gr.ImageSlider(
         label=f"The radiograph, and the {content} (left, right)",
         format="png",  # JPEG would blur the evidence
         interactive=False,
         elem_id="evidence",
         max_height=520,
+    )
+    finding = gr.Dropdown(
+        served.model.facts["class_names"] if several else [],
+        value=None,
+        label="Map of",
+        visible=several,
+        elem_id="finding",
     )
     display = gr.Radio(
         list(handlers.DISPLAYS), value=handlers.WHOLE, label="Show", elem_id="display"
@@ -143,7 +158,7 @@ def _evidence_view(
             1, 255, value=255, step=1, label="Window (grey levels)", min_width=140
         )  # grey levels
         level = gr.Slider(0, 255, value=127, step=1, label="Level", min_width=140)
-    return images, (display, opacity, width, level)
+    return images, finding, (display, opacity, width, level)
 
 
 def _batch_tab(events: handlers.Handlers) -> None:

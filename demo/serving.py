@@ -23,6 +23,7 @@ from trainer.inference.tested import Predictions, read_predictions
 MAX_FILES = 200
 _LONGEST = 1000  # Of the radiograph as shown, in pixels.
 _OUTLINE = (86, 180, 233)  # Sky blue: seen by colour-blind eyes, and in no radiograph.
+_MAX_TITLE_NAMES = 4  # Of findings, in the page's title.
 _MARGIN = 0.03  # Around the lungs, as a share of the longer side.
 
 
@@ -49,7 +50,11 @@ class Served:
     @property
     def title(self) -> str:
         """The question that the model answers."""
-        return f"{' or '.join(self.model.facts['class_names'])}?"
+        names = self.model.facts["class_names"]
+        if self.model.multi_label:
+            shown = ", ".join(names[:_MAX_TITLE_NAMES])
+            return f"{shown}{' …' if len(names) > _MAX_TITLE_NAMES else ''}?"
+        return f"{' or '.join(names)}?"
 
     @property
     def calibrated(self) -> bool:
@@ -78,16 +83,36 @@ class Result:
     Attributes:
       prediction: of the model.
       film: [height, width] uint8, the radiograph in its own aspect ratio.
-      evidence: [height, width] float32, 0 or more; None for a refused image.
+      evidence: class or finding → map of its square, [side, side] float32, 0 or more; empty for a
+        refused image.
+      box: of that square, as shares of the film.
       lungs: [height, width] bool, both lungs; None where they were not found.
       full: the evidence of a complete opacity, where the model maps opacities; else 0.
     """
 
     prediction: runtime.Prediction
     film: np.ndarray
-    evidence: np.ndarray | None
+    evidence: dict[str, np.ndarray]
+    box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     lungs: np.ndarray | None = None
     full: float = 0.0
+
+    @property
+    def first_shown(self) -> str | None:
+        """The class or finding whose map is shown first: the most probable; None without maps."""
+        probabilities = self.prediction.probabilities
+        return max(self.evidence, key=lambda name: probabilities[name], default=None)
+
+    def evidence_on_film(self, name: str | None) -> np.ndarray | None:
+        """Returns a map at the size of the film, [height, width] float32; None without one.
+
+        Args:
+          name: class or finding; the first shown where it has no map.
+        """
+        shown = name if name in self.evidence else self.first_shown
+        if shown is None:
+            return None
+        return _onto_film(self.evidence[shown], self.film, self.box)
 
 
 def open_run(folder: Path) -> Served:
@@ -135,12 +160,15 @@ def predict(served: Served, path: Path) -> Result:
     image = radiograph.read(path, name="the file")
     prediction, square, evidence = served.model.explain_radiograph(image)
     film = radiograph.shrink(image, _LONGEST)
-    lungs_mask = _find_lungs(film)
-    if prediction.verdict == "refused" or evidence is None:
-        return Result(prediction, film, None, lungs_mask)
     opacity_map = served.model.opacity_map
-    full = opacity_map["full"] if opacity_map else 0.0
-    return Result(prediction, film, _onto_film(evidence, film, square.box), lungs_mask, full)
+    return Result(
+        prediction=prediction,
+        film=film,
+        evidence={} if prediction.verdict == "refused" else evidence,
+        box=square.box,
+        lungs=_find_lungs(film),
+        full=opacity_map["full"] if opacity_map else 0.0,
+    )
 
 
 def outline(picture: np.ndarray, lungs_mask: np.ndarray) -> np.ndarray:
@@ -227,6 +255,7 @@ def describe_model(served: Served) -> dict[str, Any]:
         "model": metrics.get("model"),
         "dataset": metrics.get("dataset", {}).get("name"),
         "class_names": served.model.facts["class_names"],
+        "multi_label": served.model.multi_label,
         "positive_class": served.model.facts["positive_class"],
         "synthetic": served.model.facts["synthetic"],
         "temperature": served.model.facts.get("temperature"),

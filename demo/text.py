@@ -8,7 +8,7 @@ import html
 from typing import Any
 
 from demo.serving import Result, Served
-from trainer.inference.tested import Estimate, predictive_values
+from trainer.inference.tested import Estimate, Predictions, predictive_values
 
 NOT_A_DEVICE = (
     "Not a medical device: it must not be used to diagnose, to treat, "
@@ -28,6 +28,8 @@ def verdict_card(served: Served, result: Result) -> str:
     prediction = result.prediction
     if prediction.verdict == "refused":
         return _card("refused", "No answer", f"This picture is refused: {prediction.reason}.")
+    if served.model.multi_label:
+        return _findings_card(served, result)
     bars = "".join(_bar(name, value) for name, value in prediction.probabilities.items())
     # A model of several classes has no positive one.
     threshold = served.model.facts.get("threshold")
@@ -43,6 +45,24 @@ def verdict_card(served: Served, result: Result) -> str:
     return _card("answered", heading, f"The model's {kind}. {note}", bars)
 
 
+def _findings_card(served: Served, result: Result) -> str:
+    """Returns the card of several findings: each with its probability beside its threshold."""
+    prediction = result.prediction
+    thresholds = served.model.facts["threshold"]
+    bars = "".join(
+        _bar(name, value, threshold)
+        for (name, value), threshold in zip(
+            prediction.probabilities.items(), thresholds, strict=True
+        )
+    )
+    heading = prediction.label.replace("|", ", ")
+    kind = "calibrated probabilities" if served.calibrated else "probabilities, not calibrated"
+    note = f"The model's {kind}; a finding is called from its mark on."
+    if prediction.verdict == "unsure":
+        return _card("unsure", f"{heading}; unsure", f"Unsure: {prediction.reason}. {note}", bars)
+    return _card("answered", heading, note, bars)
+
+
 def error_card(message: str) -> str:
     """Returns the card of a file that cannot be read."""
     return _card("refused", "Not read", message)
@@ -56,6 +76,8 @@ def meaning(served: Served, prevalence: float) -> str:
       prevalence: share of the examined who have the disease, strictly between 0 and 1.
     """
     tested = served.tested
+    if tested is not None and tested.multi_label:
+        return _meanings(served, tested, prevalence)
     if tested is None or tested.positive_index is None:
         return "Sensitivity and specificity on test are not known for this run."
     threshold = served.model.facts["threshold"]
@@ -74,6 +96,32 @@ def meaning(served: Served, prevalence: float) -> str:
     )
 
 
+def _meanings(served: Served, tested: Predictions, prevalence: float) -> str:
+    """Tabulates PPV and NPV of each finding on test at a prevalence, as Markdown."""
+    lines = [
+        f"Where **{100 * prevalence:.3g}** of 100 examined have the finding:",
+        "",
+        "| finding | rightly called | rightly not called |",
+        "|---|---|---|",
+    ]
+    thresholds = served.model.facts["threshold"]
+    for (name, finding), threshold in zip(tested.findings().items(), thresholds, strict=True):
+        values = predictive_values(finding, threshold, prevalence)
+        cells = [
+            "undefined" if value.value is None else _percent(value)
+            for value in (values["ppv"], values["npv"])
+        ]
+        lines.append(f"| {escape(name)} | {cells[0]} | {cells[1]} |")
+    lines += [
+        "",
+        (
+            "This holds if sensitivity and specificity there are those of the test images; "
+            "brackets hold 95 % intervals."
+        ),
+    ]
+    return "\n".join(lines)
+
+
 def trust(served: Served) -> str:
     """Returns the scores beside the controls, and the training data, as Markdown."""
     metrics = served.metrics
@@ -90,12 +138,14 @@ def trust(served: Served) -> str:
     sentence = metrics.get("comparison", {}).get("sentence", "")
     images = ", ".join(f"{count} {split}" for split, count in dataset.get("images", {}).items())
     class_names = ", ".join(dataset.get("class_names", []))
+    kind = "findings" if served.model.multi_label else "classes"
     paragraphs = [
         "\n".join(lines),
+        _findings_table(metrics),
         f"**{escape(sentence)}**" if sentence else "",
         (
             f"Trained on {dataset.get('name')} ({images} images); "
-            f"classes: {class_names}, as the data set calls them."
+            f"{kind}: {class_names}, as the data set calls them."
         ),
         *served.evaluation.get("calibration_lines", []),
         *served.evaluation.get("refusal_lines", []),
@@ -103,6 +153,21 @@ def trust(served: Served) -> str:
     ]
     # An empty line separates paragraphs.
     return "\n\n".join(filter(None, paragraphs))
+
+
+def _findings_table(metrics: dict[str, Any]) -> str:
+    """Returns the AUC of each finding beside its best control; empty for classes."""
+    findings = metrics.get("comparison", {}).get("findings", {})
+    if not findings:
+        return ""
+    lines = [
+        "| finding | ROC AUC | best control that sees no lung | difference |",
+        "|---|---|---|---|",
+    ]
+    for name, row in findings.items():
+        cells = [_estimate(row[key]) for key in ("model_auc", "control_auc", "difference")]
+        lines.append(f"| {escape(name)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _card(kind: str, heading: str, message: str, bars: str = "") -> str:
@@ -113,8 +178,13 @@ def _card(kind: str, heading: str, message: str, bars: str = "") -> str:
     )
 
 
-def _bar(name: str, value: float) -> str:
-    fill = f'<div class="track"><div class="fill" style="width:{100 * value:.1f}%"></div></div>'
+def _bar(name: str, value: float, threshold: float | None = None) -> str:
+    mark = ""
+    if threshold is not None:
+        mark = f'<div class="mark" style="left:{100 * threshold:.1f}%"></div>'
+    fill = (
+        f'<div class="track"><div class="fill" style="width:{100 * value:.1f}%"></div>{mark}</div>'
+    )
     return f'<div class="row"><span>{html.escape(name)}</span>{fill}<span>{value:.1%}</span></div>'
 
 

@@ -49,6 +49,7 @@ config_flags.define_flags(
     "phantom_train",
     "phantom_test",
     "phantom_shortcut",
+    "phantom_findings",
     "seed",
 )
 

@@ -95,8 +95,15 @@ class TrainConfig:
     phantom_test: int = _data(64, "Number of synthetic test images.", low=4)
     phantom_shortcut: str = _data(
         "none",
-        "Shortcut to plant into the synthetic set, to test that the audit reports it.",
+        "Shortcut to plant into the synthetic set, to test that the audit reports it: into class "
+        "opacities, or with --phantom_findings into images with effusion.",
         choices=("none", "marker", "border", "contrast", "header"),
+    )
+    phantom_findings: int = _data(
+        0,
+        "Findings of a synthetic image, several at once: opacities, effusion, nodule, "
+        "pneumothorax. 0 for a single label: clear or opacities.",
+        choices=(0, 2, 3, 4),
     )
     prepared_side: int = _data(
         500,

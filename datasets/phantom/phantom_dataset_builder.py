@@ -30,6 +30,8 @@ class PhantomConfig(tfds.core.BuilderConfig):
       seed: the seed of all images.
       side: side length of the images, in pixels, 64 to 1000.
       shortcut: the planted shortcut, of `shortcuts.SHORTCUTS`.
+      findings: number of findings, from the front of `phantom.FINDINGS`, of which an image may have
+        several; 0 for the two classes of `phantom.CLASSES`.
       view: whole or lungs.
     """
 
@@ -38,7 +40,13 @@ class PhantomConfig(tfds.core.BuilderConfig):
     seed: int = 0
     side: int = 500
     shortcut: str = "none"
+    findings: int = 0
     view: str = views.WHOLE
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, or the findings, in label order."""
+        return tuple(phantom.FINDINGS)[: self.findings] or phantom.CLASSES
 
 
 def builder_config(config: TrainConfig, *_: object) -> PhantomConfig:
@@ -48,6 +56,8 @@ def builder_config(config: TrainConfig, *_: object) -> PhantomConfig:
     numbers = (config.phantom_train, config.phantom_test, config.prepared_side)
     if numbers != (PhantomConfig.train_examples, PhantomConfig.test_examples, PhantomConfig.side):
         name = f"{name}_{config.phantom_train}_{config.phantom_test}"
+    if config.phantom_findings:
+        name = f"{name}_findings{config.phantom_findings}"
     if config.phantom_shortcut != "none":
         name = f"{name}_{config.phantom_shortcut}"
     return Builder.builder_configs.get(name) or PhantomConfig(
@@ -56,16 +66,19 @@ def builder_config(config: TrainConfig, *_: object) -> PhantomConfig:
         test_examples=config.phantom_test,
         side=config.prepared_side,
         shortcut=config.phantom_shortcut,
+        findings=config.phantom_findings,
         view=config.view or views.WHOLE,
-        description="Other numbers or sides of images.",
+        description="Other numbers, sides or findings of images.",
     )
 
 
 def describe(config: TrainConfig) -> str:
     """Returns one sentence on the set of a run."""
     shortcut = config.phantom_shortcut
-    planted = "" if shortcut == "none" else f", with a shortcut planted: {shortcut}"
-    return f"SYNTHETIC radiographs, as asked{planted}."
+    finding = f" for {shortcuts.FINDING}" if config.phantom_findings else ""
+    planted = "" if shortcut == "none" else f", with a shortcut planted{finding}: {shortcut}"
+    several = f" with {config.phantom_findings} findings" if config.phantom_findings else ""
+    return f"SYNTHETIC radiographs{several}, as asked{planted}."
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -100,13 +113,17 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         pictures = shards.pictures(config.side, config.view) | masks
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
-                {**pictures, **shards.describe_file(phantom.CLASSES)}
+                {
+                    **pictures,
+                    **shards.describe_file(config.class_names, several=config.findings > 0),
+                }
             ),
             supervised_keys=("image", "label"),
             metadata=tfds.core.MetadataDict(
                 source_fingerprint=_fingerprint(config),
                 synthetic=True,
-                positive_class="opacities",
+                positive_class=None if config.findings else "opacities",
+                multi_label=config.findings > 0,
                 view=views.describe(config.view),
             ),
         )
@@ -130,28 +147,56 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 def _fingerprint(config: PhantomConfig) -> str:
     numbers = f"{config.train_examples} {config.test_examples} {config.seed} {config.side}"
     shortcut = "" if config.shortcut == "none" else f" {config.shortcut}"
-    recipe = f"phantom {phantom.GENERATOR_VERSION} {numbers}{shortcut}"
+    findings = f" findings {config.findings}" if config.findings else ""
+    recipe = f"phantom {phantom.GENERATOR_VERSION} {numbers}{findings}{shortcut}"
     return hashlib.sha256(recipe.encode()).hexdigest()
 
 
 def _draw_example(config: PhantomConfig, split: str, first: int, number: int) -> dict[str, Any]:
     index = first + number
-    label = phantom.label_of(config.seed, index)
-    example = phantom.draw(config.seed, index, label, config.side)
-    image = shortcuts.plant(example.image, label, config.shortcut)  # [side, side]
+    draw = _draw_several if config.findings else _draw_single
+    example, planted, labels = draw(config, index)
+    image = shortcuts.plant(example.image, planted, config.shortcut)  # [side, side]
     filename = f"{split}/synthetic_{number:06d}"
     pictures, square = shards.encode_pictures(image, config.side, config.view)
-    masks = {"lung_mask": example.lung_mask, "lesion_mask": example.lesion_mask}
+    masks = {"lung_mask": _cut(example.lung_mask, square)}
+    if isinstance(example, phantom.Phantom):
+        masks["lesion_mask"] = _cut(example.lesion_mask, square)
+    else:
+        masks["lesion_mask"] = np.zeros((config.side, config.side), np.uint8)
+        for bit, mask in enumerate(example.finding_masks):
+            # Each is cut by itself: resampling would mix bits.
+            masks["lesion_mask"] |= (_cut(mask, square) > 127) * np.uint8(1 << bit)
     for name, mask in masks.items():
-        cut = radiograph.standardize(mask * np.uint8(255), config.side, square.box)
-        pictures[name] = io.BytesIO(radiograph.encode(cut))
+        pictures[name] = io.BytesIO(radiograph.encode(mask))
     return {
         **pictures,
-        "label": phantom.CLASSES[label],
+        **labels,
         "filename": filename,
         "group": filename,  # Each image is a patient of its own.
         "columns": "{}",
         "sha256": hashlib.sha256(image.tobytes()).hexdigest(),
         "format": "PNG",
-        **shortcuts.header_of(label, config.shortcut, config.side),
+        **shortcuts.header_of(planted, config.shortcut, config.side),
     }
+
+
+def _draw_single(config: PhantomConfig, index: int) -> tuple[phantom.Phantom, int, dict[str, Any]]:
+    # The phantom, the label that a shortcut gives away, and the features of labels.
+    label = phantom.label_of(config.seed, index)
+    return phantom.draw(config.seed, index, label, config.side), label, {"label": label}
+
+
+def _draw_several(
+    config: PhantomConfig, index: int
+) -> tuple[phantom.FindingsPhantom, int, dict[str, Any]]:
+    # As `_draw_single`.
+    present = phantom.findings_of(config.seed, index, config.findings)
+    example = phantom.draw_findings(config.seed, index, present, config.side)
+    labels = {"label": -1, "findings": example.present.astype(np.int8)}
+    return example, int(present[config.class_names.index(shortcuts.FINDING)]), labels
+
+
+def _cut(mask: np.ndarray, square: views.Square) -> np.ndarray:
+    # From [side, side] bool to 0..255 uint8, within the box of the square.
+    return radiograph.standardize(mask * np.uint8(255), len(mask), square.box)

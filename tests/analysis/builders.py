@@ -55,3 +55,25 @@ def random_predictions(
     logits = rng.normal(size=(n, classes)) + 1.5 * np.eye(classes)[labels]
     groups = np.array([f"g{index // group_size}" for index in range(n)], str)
     return make_predictions(labels, softmax(logits), groups)
+
+
+def random_findings(seed: int, n: int, unknown: float = 0.1) -> Predictions:
+    """Simulates a classifier of three findings, from common to rare, with two images a patient.
+
+    Args:
+      seed: of everything.
+      n: number of images.
+      unknown: share of the labels that are not known.
+    """
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((n, 3)) < [0.5, 0.3, 0.05]).astype(np.int8)
+    logits = rng.normal(size=(n, 3)) + 2.0 * labels - 1.0
+    labels[rng.random((n, 3)) < unknown] = -1
+    return Predictions(
+        filenames=np.array([f"{index:04d}.png" for index in range(n)], str),
+        groups=np.array([f"g{index // 2}" for index in range(n)], str),
+        labels=labels,
+        probabilities=1.0 / (1.0 + np.exp(-logits)),
+        class_names=("effusion", "nodule", "hernia"),
+        positive_class=None,
+    )

@@ -83,7 +83,7 @@ def test_worst_mistakes_are_drawn_also_where_there_is_none(images, tmp_path):
             "mistakes",
         )
         assert Image.open(path).width > 300
-    caption = figures.verdict_caption(make_predictions(labels, 1 - right), 1)
+    caption = figures.verdict_caption(make_predictions(labels, 1 - right), 1, 0)
     assert caption == "0001.png\ntrue covid\npredicted non_covid 100%"
 
 

@@ -173,18 +173,19 @@ def test_a_radiograph_keeps_its_aspect_ratio(served, tmp_path):
         path
     )
     result = serving.predict(served, path)
-    assert result.film.shape == result.evidence.shape == (300, 600)
+    assert result.film.shape == result.evidence_on_film(None).shape == (300, 600)
     # A large one is shown smaller; its map has the same size.
     Image.fromarray(np.zeros((1500, 3000), np.uint8)).save(path)
     result = serving.predict(served, path)
-    assert result.film.shape == result.evidence.shape == (500, 1000)
+    assert result.film.shape == result.evidence_on_film(None).shape == (500, 1000)
 
 
 def test_the_lungs_are_outlined_or_cut_out(served, image_path):
     result = serving.predict(served, image_path)
     assert 0.1 < result.lungs.mean() < 0.6
     whole, outlined, lungs = (
-        handlers.slider_images(result, display, 0.6, 255, 127) for display in handlers.DISPLAYS
+        handlers.slider_images(result, None, display, 0.6, 255, 127)
+        for display in handlers.DISPLAYS
     )
     changed = (whole[0] != outlined[0]).any(axis=2)
     assert 0 < changed.mean() < 0.1
@@ -194,7 +195,7 @@ def test_the_lungs_are_outlined_or_cut_out(served, image_path):
     # Without lungs every display is the whole radiograph.
     noise = dataclasses.replace(result, lungs=None)
     for display in handlers.DISPLAYS:
-        plain, _ = handlers.slider_images(noise, display, 0.6, 255, 127)
+        plain, _ = handlers.slider_images(noise, None, display, 0.6, 255, 127)
         np.testing.assert_array_equal(plain, whole[0])
 
 

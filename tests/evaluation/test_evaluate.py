@@ -270,8 +270,8 @@ def test_folds_hold_out_every_image_once_and_give_the_last_model_its_thresholds(
     uncalibrated = []
     for fold, member in enumerate(members):
         temperature = read_json(folder / f"members/fold_{fold}/metrics.json")["temperature"]
-        uncalibrated.append(calibration.rescale(member, 1.0 / temperature))
-    fitted = calibration.fit(predictions.concatenate(uncalibrated))
+        uncalibrated.append(calibration.restore(member, temperature))
+    (fitted,) = calibration.fit(predictions.concatenate(uncalibrated))
     assert facts["temperature"] == pytest.approx(fitted.value)
     summary = read_json(folder / "summary.json")
     assert summary["kind"] == "folds"

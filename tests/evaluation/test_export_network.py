@@ -52,6 +52,33 @@ def test_probabilities_are_those_of_the_network_at_the_temperature(
     assert outputs["features"].shape[0] == 3
 
 
+@pytest.mark.parametrize("name", ["cnn", "compact"])
+def test_findings_have_their_own_probabilities_temperatures_and_maps(
+    name: str, images: np.ndarray
+) -> None:
+    config = models.resolve(TrainConfig(model=name, image_size=SIDE))
+    model = perturb_weights(models.build(config, 3, multi_label=True))
+    assert models.is_multi_label(model)
+    temperatures = [1.0, 2.0, 0.5]
+    outputs = export_network.build_export(model, SIDE, temperatures)(images)
+    logits = model(images)["logits"] / tf.constant(temperatures)
+    np.testing.assert_allclose(outputs["probabilities"], tf.sigmoid(logits), atol=1e-6)
+    assert outputs["map"].shape == (3, SIDE, SIDE, 3)
+    # The map of a finding is the gradient of its logit alone.
+    trunk = keras.Model(model.input, model.get_layer("last_map").output)
+    feature_map = tf.constant(trunk(images))
+    head = keras.Model(model.get_layer("last_map").output, model.output["logits"])
+    for index in range(3):
+        with tf.GradientTape() as tape:
+            tape.watch(feature_map)
+            logit = head(feature_map)[:, index]
+        gradient = tape.gradient(logit, feature_map)
+        expected = tf.nn.relu(tf.reduce_sum(gradient * feature_map, axis=-1))
+        enlarged = export_network.Enlarge(SIDE)(expected[..., None])[..., 0]
+        scale = float(tf.reduce_max(tf.abs(enlarged))) + 1e-9
+        np.testing.assert_allclose(outputs["map"][..., index] / scale, enlarged / scale, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["cnn", "seed_cnn", "compact"])
 def test_map_is_the_gradient_through_the_head_times_its_input(
     name: str, images: np.ndarray

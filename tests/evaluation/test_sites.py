@@ -1,5 +1,7 @@
 """Tests of sites: counts by class, the warning where each class has its own, scores at each."""
 
+import dataclasses
+
 import numpy as np
 
 from trainer.data.records import Records
@@ -29,12 +31,25 @@ def test_images_are_counted_by_site_and_class_over_all_splits():
     assert table == {
         "column": "source",
         "rows": [
-            {"site": "A", "classes": {"covid": 3, "non_covid": 1}},
-            {"site": "B", "classes": {"covid": 0, "non_covid": 1}},
+            {"site": "A", "images": 4, "classes": {"covid": 3, "non_covid": 1}},
+            {"site": "B", "images": 1, "classes": {"covid": 0, "non_covid": 1}},
         ],
-        "confounded": False,
+        "confounded": [],
     }
     assert not any("CONFOUNDED" in line for line in sites.lines(table))
+
+
+def test_a_finding_that_equals_its_sites_is_named():
+    labels = np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1], [0, 0, -1]], np.int8)
+    records = dataclasses.replace(
+        make_records([0, 0, 0, 0], {"site": ["A", "A", "B", "B"]}), labels=labels
+    )
+    table = sites.count_by_class({"train": records}, ("effusion", "nodule", "hernia"))
+    assert table is not None
+    # Nodules are at both sites, with and without; hernias at B alone, beside an unknown one.
+    assert table["confounded"] == ["effusion and its absence"]
+    (line,) = [line for line in sites.lines(table) if "CONFOUNDED" in line]
+    assert "effusion and its absence" in line
 
 
 def test_a_class_that_equals_its_site_is_named_with_remedies():

@@ -13,7 +13,8 @@ from trainer.inference import exporting, runtime
 
 def test_predictions_are_answered_unsure_or_refused(workdir, squares):
     model = runtime.load(workdir)
-    prediction, evidence = model.explain(squares[0])
+    prediction, maps = model.explain(squares[0])
+    (evidence,) = maps.values()
     assert prediction.verdict in ("answered", "unsure")
     assert prediction.label in FACTS["class_names"]
     assert sum(prediction.probabilities.values()) == pytest.approx(1.0)
@@ -50,7 +51,7 @@ def test_a_model_with_an_opacity_map_shows_it_whatever_it_predicts(workdir, squa
             "opacity_map": {"class": "opacities", "full": 1.0},
         }
         _, evidence = runtime.Model(facts, None, model.run).explain(squares[0])
-        np.testing.assert_array_equal(evidence, maps[..., 1])
+        np.testing.assert_array_equal(evidence["opacities"], maps[..., 1])
 
 
 @pytest.mark.parametrize(

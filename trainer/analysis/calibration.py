@@ -5,10 +5,12 @@
     errors(predictions)["ece"]
 
 With two classes, the probability of the positive class is compared with how often it is true. With
-more, the probability of the most probable class is compared with how often it is correct.
+more, the probability of the most probable class is compared with how often it is correct. Of
+several findings an image each has a temperature of its own.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import optimize, special
@@ -22,6 +24,9 @@ _MIN_PROBABILITY = 1e-12  # Files hold eight decimals, and log(0) has no tempera
 _MIN_IMAGES_A_BIN = 10
 _FOLDS = 5
 _RESAMPLES = 1000
+
+# The temperature of a model, or those of its findings in label order.
+Divisor = float | Sequence[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,16 +96,38 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     return special.softmax(logits / temperature, axis=1)
 
 
-def fit(predictions: Predictions) -> Temperature:
-    """Fits a temperature to predictions of images the model was not fitted to."""
-    # Logits but for a constant an image, which the softmax ignores.
-    log_probabilities = np.log(np.maximum(predictions.probabilities, _MIN_PROBABILITY))
-    return fit_temperature(predictions.labels, log_probabilities, predictions.groups)
+def fit(predictions: Predictions) -> list[Temperature]:
+    """Fits temperatures to predictions of images the model was not fitted to.
+
+    Returns:
+      One; of several findings one each, in label order.
+    """
+    if predictions.multi_label:
+        return [_fit(finding) for finding in predictions.findings().values()]
+    return [_fit(predictions)]
 
 
-def rescale(predictions: Predictions, temperature: float) -> Predictions:
-    """Applies a temperature to predictions; its inverse is 1 / temperature."""
-    return predictions.with_probabilities(apply_temperature(predictions.probabilities, temperature))
+def divisor(temperatures: list[Temperature], multi_label: bool) -> Divisor:
+    """Returns the divisor of the logits: a number, or one for each finding."""
+    values = [temperature.value for temperature in temperatures]
+    return values if multi_label else values[0]
+
+
+def rescale(predictions: Predictions, temperature: Divisor) -> Predictions:
+    """Applies a temperature, or those of findings, to predictions; see `restore`."""
+    probabilities = predictions.probabilities
+    if not predictions.multi_label:
+        rescaled = apply_temperature(probabilities, float(np.asarray(temperature)))
+        return predictions.with_probabilities(rescaled)
+    bounded = np.clip(probabilities.astype(np.float64), _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)
+    logits = special.logit(bounded) / np.asarray(temperature)  # [n, findings]
+    return predictions.with_probabilities(special.expit(logits))
+
+
+def restore(predictions: Predictions, temperature: Divisor) -> Predictions:
+    """Inverts `rescale`: returns the predictions of the network as trained."""
+    inverse = 1.0 / np.asarray(temperature, np.float64)
+    return rescale(predictions, inverse.tolist())
 
 
 def errors(predictions: Predictions, seed: int = 0) -> dict[str, Estimate]:
@@ -194,6 +221,16 @@ def event_probability(predictions: Predictions) -> np.ndarray:
     if predictions.positive_index is None:
         return predictions.confidence.astype(np.float64)
     return predictions.positive_probabilities.astype(np.float64)
+
+
+def _fit(predictions: Predictions) -> Temperature:
+    if len(np.unique(predictions.labels)) < 2 and predictions.positive_index is not None:
+        # Of one class alone a sharper model is always better.
+        reason = "the held-out images hold one class only"
+        return Temperature(1.0, False, intervals.missing(reason, predictions.groups), reason)
+    # Logits but for a constant an image, which the softmax ignores.
+    log_probabilities = np.log(np.maximum(predictions.probabilities, _MIN_PROBABILITY))
+    return fit_temperature(predictions.labels, log_probabilities, predictions.groups)
 
 
 def _binned_events(predictions: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

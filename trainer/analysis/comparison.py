@@ -2,6 +2,8 @@
 
 result = compare_with_controls(predictions, {"header": header_predictions})
 print(describe(result))
+
+Of several findings an image, each is compared by itself.
 """
 
 import dataclasses
@@ -77,7 +79,8 @@ def auc_difference(
 ) -> Estimate:
     """Estimates the paired difference of two ROC AUCs from resamples of groups.
 
-    With more than two classes it is of the mean AUC of each class against the rest.
+    With more than two classes it is of the mean AUC of each class against the rest, of findings of
+    the macro AUC.
 
     Args:
       first: of one model.
@@ -103,11 +106,10 @@ def compare_with_controls(
       controls: name → predictions of the same images.
       seed: of the resampling.
     """
-    if not controls or len(np.unique(model.labels)) < len(model.class_names):
-        missing = intervals.missing(
-            "a class is missing from this split" if controls else "no control was scored",
-            model.groups,
-        )
+    model_auc = metrics.roc_auc(model)
+    if not controls or model_auc.value is None:
+        why = model_auc.why if controls else "no control was scored"
+        missing = intervals.missing(why, model.groups)
         return ControlComparison(missing, "", missing, missing, {})
     aucs = [metrics.auc_statistic(each) for each in (model, *controls.values())]
 
@@ -117,7 +119,6 @@ def compare_with_controls(
     samples = intervals.resample(statistics, model.groups, seed, _RESAMPLES)
     values = statistics(np.ones((1, len(model))))[:, 0]  # [1 + controls], on all images.
     best_control = list(controls)[int(values[1:].argmax())]
-    model_auc = metrics.roc_auc(model)
     control_auc = metrics.roc_auc(controls[best_control])
     # The best control is chosen anew in each resample.
     differences = samples[0] - samples[1:].max(axis=0)
@@ -138,17 +139,76 @@ def compare_with_controls(
     )
 
 
+def compare_findings(
+    model: Predictions,
+    controls: dict[str, Predictions],
+    seed: int = 0,
+) -> dict[str, ControlComparison]:
+    """Compares each finding of a model with the best control for it.
+
+    Args:
+      model: of several findings an image.
+      controls: name → predictions of the same images.
+      seed: of the resampling.
+
+    Returns:
+      Finding → comparison, in label order.
+    """
+    return {
+        name: compare_with_controls(
+            model.finding(index),
+            {control: predictions.finding(index) for control, predictions in controls.items()},
+            seed,
+        )
+        for index, name in enumerate(model.class_names)
+    }
+
+
+def worst_finding(comparisons: dict[str, ControlComparison]) -> str | None:
+    """Returns the finding whose difference has the lowest lower bound; None without a number."""
+    lows = {
+        name: comparison.difference.low
+        for name, comparison in comparisons.items()
+        if comparison.difference.low is not None
+    }
+    return min(lows, key=lambda name: lows[name], default=None)
+
+
+def describe_findings(comparisons: dict[str, ControlComparison]) -> str:
+    """Describes comparisons of findings in one line that names the one that fares worst."""
+    worst = worst_finding(comparisons)
+    if worst is None:
+        why = "; ".join({comparison.difference.why for comparison in comparisons.values()})
+        return f"Whether the scores come from the lungs cannot be said: {why}."
+    lows = {name: comparison.difference.low for name, comparison in comparisons.items()}
+    better = [name for name, low in lows.items() if low is not None and low > 0]
+    not_better = [name for name, low in lows.items() if low is not None and low <= 0]
+    unscored = [name for name, low in lows.items() if low is None]
+    numbers = f"{worst} fares worst: {_numbers(comparisons[worst])}"
+    if not_better:
+        sentence = (
+            "On this data the score is not shown to come from the lungs for "
+            f"{', '.join(not_better)}; {numbers}, which does not lie above zero."
+        )
+        if better:
+            sentence += f" For {', '.join(better)} it does better than every such control."
+    else:
+        sentence = (
+            "On this data the model does better than every control that sees no lung for "
+            f"{', '.join(better)}; {numbers}. What it goes by besides may still be no sign of "
+            "disease."
+        )
+    if unscored:
+        sentence += f" Too few images of {', '.join(unscored)}."
+    return sentence
+
+
 def describe(comparison: ControlComparison) -> str:
     """Describes a comparison with controls in one line; claims no more than its interval."""
     if why := comparison.difference.why:
         return f"Whether the score comes from the lungs cannot be said: {why}."
-    difference, low, high = comparison.difference.numbers()
-    numbers = (
-        f"the model's ROC AUC is {comparison.model_auc.value:.3f}, that of the best control that "
-        f"sees no lung ({comparison.best_control}) {comparison.control_auc.value:.3f}; the "
-        f"difference is {difference:+.3f} [{low:+.3f}, {high:+.3f}]"
-    )
-    if low <= 0:
+    numbers = _numbers(comparison)
+    if comparison.difference.numbers()[1] <= 0:
         return (
             f"On this data the score is not shown to come from the lungs: {numbers}, which does "
             "not lie above zero."
@@ -156,6 +216,15 @@ def describe(comparison: ControlComparison) -> str:
     return (
         f"On this data the model does better than every control that sees no lung: {numbers}. What "
         "it goes by besides may still be no sign of disease."
+    )
+
+
+def _numbers(comparison: ControlComparison) -> str:
+    difference, low, high = comparison.difference.numbers()
+    return (
+        f"the model's ROC AUC is {comparison.model_auc.value:.3f}, that of the best control that "
+        f"sees no lung ({comparison.best_control}) {comparison.control_auc.value:.3f}; the "
+        f"difference is {difference:+.3f} [{low:+.3f}, {high:+.3f}]"
     )
 
 

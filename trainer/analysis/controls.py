@@ -19,6 +19,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from scipy import stats
 from sklearn.ensemble import RandomForestClassifier
 from tqdm import tqdm
 
@@ -43,7 +44,7 @@ class _Records(Protocol):
 
     Attributes:
       images: [n, side, side, 1] uint8.
-      labels: [n] int.
+      labels: [n] int, or [n, findings] int with 1, 0, and -1 for unknown.
       groups, filenames: [n] str.
       header: name → [n]: width, height, channels, byte_size.
     """
@@ -85,6 +86,20 @@ class Control:
     accuracy: Estimate
     roc_auc: Estimate
 
+    def finding(self, index: int) -> "Control":
+        """Returns the control of one finding, with its scores."""
+        predictions = self.predictions.finding(index)
+        missing = intervals.missing("no test image with and without it", predictions.groups)
+        scores = {"accuracy": missing, "roc_auc": missing}
+        if len(np.unique(predictions.labels)) == 2 and np.isfinite(predictions.probabilities).all():
+            scores = metrics.scores(predictions)
+        return dataclasses.replace(
+            self,
+            predictions=predictions,
+            accuracy=scores["accuracy"],
+            roc_auc=scores["roc_auc"],
+        )
+
 
 def run(
     train: _Records,
@@ -107,6 +122,7 @@ def run(
 
     Returns:
       the controls, the no-lung ones first; without numbers where train or test hold a single class.
+      Of several findings an image each has a forest of its own.
     """
     untrained = Predictions(
         filenames=test.filenames,
@@ -120,18 +136,40 @@ def run(
     return [_control(name, train, test, untrained, seed) for name in bar]
 
 
-def detected_shortcuts(controls: list[Control]) -> list[str]:
+def shortcuts_by_finding(controls: list[Control]) -> dict[str, list[str]]:
+    """Lists the shortcuts of each finding that has one, as `detected_shortcuts`.
+
+    Intervals are widened for the number of findings (Bonferroni), or chance alone would give some.
+    """
+    if not controls:
+        return {}
+    names = controls[0].predictions.class_names
+    quantile = stats.norm.ppf(1.0 - 0.025 / len(names)) / intervals.Z
+    result = {}
+    for index, name in enumerate(names):
+        of_finding = [control.finding(index) for control in controls]
+        if detected := detected_shortcuts(of_finding, widened=float(quantile)):
+            result[name] = detected
+    return result
+
+
+def detected_shortcuts(controls: list[Control], widened: float = 1.0) -> list[str]:
     """Lists the no-lung controls that do better than chance, the worst shortcut first.
 
     Better than chance means that the lower bound of the AUC is above 0.5. Controls whose interval
     reaches the highest AUC count as equally bad; of these the one that sees least comes first,
     since its input explains the scores of the others too.
+
+    Args:
+      controls: of two classes, or more.
+      widened: factor of the distance from the AUC to its lower bound.
     """
-    aucs = {
-        control.name: control.roc_auc.numbers()
-        for control in controls
-        if control.kind == "no_lung" and (control.roc_auc.low or 0.0) > 0.5
-    }
+    aucs = {}
+    for control in controls:
+        if control.kind == "no_lung" and control.roc_auc.value is not None:
+            value, low, high = control.roc_auc.numbers()
+            if value - widened * (value - low) > 0.5:
+                aucs[control.name] = (value, low, high)
     highest = max((value for value, _, _ in aucs.values()), default=1.0)
 
     def rank(name: str) -> tuple[int, float]:
@@ -151,23 +189,39 @@ def _control(
     # `untrained` holds the test images with NaN probabilities.
     kind = "no_lung" if name in NO_LUNG else "weak_sight"
     what = (NO_LUNG | WEAK_SIGHT)[name]
-    classes = np.unique(train.labels)  # Of several classes some may be missing.
-    if len(classes) < 2 or not len(untrained):
+    # Of several classes some may be missing.
+    if len(np.unique(train.labels)) < 2 or not len(untrained):
         missing = intervals.missing(
             "train holds a single class" if len(untrained) else "no test image",
             test.groups,
         )
         return Control(name, kind, what, untrained, missing, missing)
-    forest = RandomForestClassifier(_TREES, random_state=seed, n_jobs=os.cpu_count())
     features = INPUTS[name]
-    forest.fit(features(train), train.labels)
-    # Threads add the votes of the trees in any order, which changes the last bit.
-    forest.n_jobs = 1
+    inputs = (features(train), features(test))  # [n, d], [n_test, d]
     probabilities = np.zeros_like(untrained.probabilities)  # [n_test, classes]
-    probabilities[:, classes] = forest.predict_proba(features(test))
+    if untrained.multi_label:
+        for index, labels in enumerate(train.labels.T):
+            known = labels >= 0
+            classes, votes = _fit_forest(inputs[0][known], labels[known], inputs[1], seed)
+            if 1 in classes:
+                probabilities[:, index] = votes[:, list(classes).index(1)]
+    else:
+        classes, votes = _fit_forest(inputs[0], train.labels, inputs[1], seed)
+        probabilities[:, classes] = votes
     predictions = untrained.with_probabilities(probabilities)
     scores = metrics.scores(predictions)
     return Control(name, kind, what, predictions, scores["accuracy"], scores["roc_auc"])
+
+
+def _fit_forest(
+    inputs: np.ndarray, labels: np.ndarray, test_inputs: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fits a forest; returns its classes ([c] int) and its votes on test ([n_test, c])."""
+    forest = RandomForestClassifier(_TREES, random_state=seed, n_jobs=os.cpu_count())
+    forest.fit(inputs, labels)
+    # Threads add the votes of the trees in any order, which changes the last bit.
+    forest.n_jobs = 1
+    return forest.classes_, forest.predict_proba(test_inputs)
 
 
 def _register(sentences: dict[str, str], sentence: str) -> Callable[[_Input], _Input]:

@@ -15,6 +15,7 @@ from trainer.analysis.figures import plt
 from trainer.analysis.intervals import Estimate
 
 _BLUE = "#0072b2"
+_MAX_COLUMNS = 4  # Of reliability diagrams side by side.
 _KIND_COLOURS = {"model": _BLUE, "no_lung": "#d55e00", "weak_sight": "#999999"}
 
 
@@ -68,7 +69,7 @@ def reliability(
     path: Path,
     title: str,
 ) -> None:
-    """Draws reliability diagrams side by side, each above the histogram of its probabilities.
+    """Draws reliability diagrams, each above the histogram of its probabilities.
 
     Args:
       diagrams: caption ("as trained") → (probabilities [n] in 0..1, bins as
@@ -76,16 +77,21 @@ def reliability(
       path: of the PNG.
       title: above the figure.
     """
+    columns = min(len(diagrams), _MAX_COLUMNS)
+    rows = -(-len(diagrams) // columns)
     figure, axes = plt.subplots(
-        2,
-        len(diagrams),
-        figsize=(4.6 * len(diagrams), 5.6),
+        2 * rows,
+        columns,
+        figsize=(4.6 * columns, 5.6 * rows),
         layout="constrained",
         squeeze=False,
         sharex=True,
-        height_ratios=(4, 1),
+        height_ratios=(4, 1) * rows,
     )
-    for (caption, (score, bins)), (upper, lower) in zip(diagrams.items(), axes.T, strict=True):
+    pairs = axes.reshape(rows, 2, columns).swapaxes(1, 2).reshape(-1, 2)  # Upper and lower.
+    for axis in pairs[len(diagrams) :].flat:
+        axis.set_axis_off()
+    for (caption, (score, bins)), (upper, lower) in zip(diagrams.items(), pairs, strict=False):
         _draw_bins(upper, bins, caption)
         lower.hist(score, bins=20, range=(0, 1), color=_BLUE)
         lower.set(xlabel="probability stated", ylabel="images")

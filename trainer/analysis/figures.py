@@ -109,7 +109,7 @@ def roc(
     path: Path,
     title: str,
 ) -> None:
-    """Draws ROC curves: of the positive class, or of each class.
+    """Draws ROC curves: of the positive class, or of each class or finding.
 
     Args:
       predictions: of a split with all classes.
@@ -120,14 +120,11 @@ def roc(
     figure, axis = plt.subplots(figsize=(5, 5), layout="constrained")
     # Chance.
     axis.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
-    for index, name in enumerate(predictions.class_names):
-        if predictions.positive_class in (None, name):
-            false_positives, true_positives, _ = sklearn_metrics.roc_curve(
-                predictions.labels == index,
-                predictions.probabilities[:, index],
-                drop_intermediate=False,
-            )
-            axis.plot(false_positives, true_positives, label=name)
+    for name, (positive, score) in _curves(predictions).items():
+        false_positives, true_positives, _ = sklearn_metrics.roc_curve(
+            positive, score, drop_intermediate=False
+        )
+        axis.plot(false_positives, true_positives, label=name)
     axis.set(
         xlabel="1 − specificity",
         xlim=(-0.01, 1.01),
@@ -235,6 +232,8 @@ def worst_mistakes(
 ) -> None:
     """Draws the misclassified images, the most confident first; says so where there is none.
 
+    Of several findings, an image is drawn once for each that it was given wrongly.
+
     Args:
       images: [n, side, side, 1] in 0..255; an array, or images on disk read when indexed.
       predictions: of the images.
@@ -242,8 +241,8 @@ def worst_mistakes(
       title: above the figure.
       max_images: the number of images drawn.
     """
-    wrong = np.flatnonzero(~predictions.correct)
-    if not len(wrong):
+    wrong = mistakes(predictions)[:max_images]
+    if not wrong:
         figure, axis = plt.subplots(figsize=(6, 2), layout="constrained")
         axis.set_axis_off()
         axis.text(
@@ -255,24 +254,62 @@ def worst_mistakes(
         )
         save(figure, path, title)
         return
-    most_confident_first = np.argsort(-predictions.confidence[wrong], kind="stable")
-    wrong = wrong[most_confident_first][:max_images]
     contact_sheet(
-        images[wrong],
-        [verdict_caption(predictions, int(index)) for index in wrong],
+        images[np.array([index for index, _ in wrong])],
+        [verdict_caption(predictions, index, label) for index, label in wrong],
         path,
         title,
     )
 
 
-def verdict_caption(predictions: Predictions, index: int) -> str:
-    """Writes a caption: filename, true class, predicted class with probability."""
+def mistakes(predictions: Predictions) -> list[tuple[int, int]]:
+    """Lists wrong predictions, the most confident first, as (image, class or finding)."""
+    predicted = predictions.predicted
+    if predictions.multi_label:
+        wrong = (predicted != predictions.labels) & (predictions.labels >= 0)  # [n, findings]
+        confidence = np.abs(predictions.probabilities - 0.5)
+        rows, labels = np.nonzero(wrong)
+        order = np.argsort(-confidence[rows, labels], kind="stable")
+    else:
+        rows = np.flatnonzero(~predictions.correct)
+        labels = predicted[rows]
+        order = np.argsort(-predictions.confidence[rows], kind="stable")
+    return list(zip(rows[order].tolist(), labels[order].tolist(), strict=True))
+
+
+def verdict_caption(predictions: Predictions, index: int, label: int) -> str:
+    """Writes a caption: filename, true class, predicted class with probability.
+
+    Args:
+      predictions: of a split.
+      index: of the image.
+      label: index of the predicted class, or of the finding.
+    """
     names = predictions.class_names
+    name = short_name(predictions.filenames[index])
+    probability = predictions.probabilities[index, label]
+    if predictions.multi_label:
+        truth = {1: "present", 0: "absent", -1: "not known"}[int(predictions.labels[index, label])]
+        return f"{name}\n{names[label]}: {truth}\npredicted {probability:.0%}"
     return (
-        f"{short_name(predictions.filenames[index])}\n"
-        f"true {names[predictions.labels[index]]}\n"
-        f"predicted {names[predictions.predicted[index]]} {predictions.confidence[index]:.0%}"
+        f"{name}\ntrue {names[predictions.labels[index]]}\n"
+        f"predicted {names[label]} {probability:.0%}"
     )
+
+
+def _curves(predictions: Predictions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns class or finding → (positive [m] bool, score [m]), for ROC curves."""
+    if predictions.multi_label:
+        return {
+            name: (finding.positive, finding.positive_probabilities)
+            for name, finding in predictions.findings().items()
+            if len(np.unique(finding.labels)) == 2
+        }
+    return {
+        name: (predictions.labels == index, predictions.probabilities[:, index])
+        for index, name in enumerate(predictions.class_names)
+        if predictions.positive_class in (None, name)
+    }
 
 
 def short_name(filename: str, max_length: int = 24) -> str:

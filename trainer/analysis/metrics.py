@@ -9,12 +9,11 @@ import functools
 
 import numpy as np
 
-from trainer.analysis import calibration, clusters, intervals, weighted
+from trainer.analysis import calibration, clusters, finding_metrics, intervals, weighted
 from trainer.analysis.intervals import Estimate
-from trainer.analysis.predictions import Predictions
+from trainer.analysis.predictions import Predictions, log_losses
 
 _RESAMPLES = 1000
-_MIN_PROBABILITY = 1e-7  # Clips the log-loss, so that one zero does not make it infinite.
 
 
 def scores(
@@ -35,6 +34,8 @@ def scores(
     sensitivity_NAME of each class and macro_f1; roc_auc and pr_auc are means of each class against
     the rest, and `threshold` is not used.
 
+    Of several findings an image: those of `finding_metrics.scores`.
+
     Intervals of detailed scores: Wilson's at the effective count for proportions, and for F1
     through the Jaccard index, a proportion that it is a function of (Lam, Gopal & Qian 2023,
     arXiv:2309.14621); for balanced accuracy those of the recalls, combined (Zou & Donner 2008,
@@ -52,6 +53,8 @@ def scores(
       ece is debiased, and ece_if_calibrated is the median and the 95 % band that ece would have
       were the probabilities calibrated (`calibration`).
     """
+    if predictions.multi_label:
+        return finding_metrics.scores(predictions, detailed=detailed)
     if detailed:
         return _detailed_scores(predictions, threshold, seed)
     return {
@@ -65,10 +68,13 @@ def scores(
 def roc_auc(predictions: Predictions) -> Estimate:
     """Estimates the ROC AUC.
 
-    With more than two classes it is the mean AUC of each class against the rest.
+    With more than two classes it is the mean AUC of each class against the rest; of several
+    findings that of `finding_metrics.macro_auc`.
 
     Intervals: `intervals.auc` for two classes, else a bootstrap of groups.
     """
+    if predictions.multi_label:
+        return finding_metrics.macro_auc(predictions)
     groups = predictions.groups
     if len(np.unique(predictions.labels)) < len(predictions.class_names):
         return intervals.missing("a class is missing from this split", groups)
@@ -92,6 +98,8 @@ def roc_auc(predictions: Predictions) -> Estimate:
 
 def auc_statistic(predictions: Predictions) -> weighted.Statistic:
     """Builds the function from weights [r, n] to ROC AUCs [r] as `roc_auc`."""
+    if predictions.multi_label:
+        return finding_metrics.macro_statistic(predictions, weighted.aucs)
     several = len(predictions.class_names) > 2
     # Each class against the rest, or the positive class alone.
     classes = range(len(predictions.class_names)) if several else [_auc_index(predictions)]
@@ -161,12 +169,8 @@ def _specificity_last(estimates: dict[str, Estimate]) -> dict[str, Estimate]:
 
 
 def _log_loss(predictions: Predictions) -> Estimate:
-    rows = np.arange(len(predictions))
-    true_class = predictions.probabilities[rows, predictions.labels].astype(np.float64)  # [n]
-    return intervals.mean(
-        -np.log(np.clip(true_class, _MIN_PROBABILITY, 1.0)),
-        predictions.groups,
-    )
+    losses = log_losses(predictions.labels, predictions.probabilities)
+    return intervals.mean(losses, predictions.groups)
 
 
 def _brier(predictions: Predictions) -> Estimate:

@@ -30,7 +30,7 @@ class Features:
 
     Attributes:
       values: [n, channels] float.
-      labels: [n] int.
+      labels: [n] int, or [n, findings] int with 1 where there is one.
       groups: [n] str, the patients.
     """
 
@@ -39,8 +39,8 @@ class Features:
     groups: np.ndarray
 
     def of_class(self, label: int) -> "Features":
-        """Selects the images of one class."""
-        chosen = self.labels == label
+        """Selects the images of one class or finding."""
+        chosen = self.labels == label if self.labels.ndim == 1 else self.labels[:, label] == 1
         return Features(self.values[chosen], self.labels[chosen], self.groups[chosen])
 
 

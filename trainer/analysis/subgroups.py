@@ -52,8 +52,8 @@ def by_value(
 
     Returns:
       value → {"n", "groups", "accuracy", "roc_auc", and with two classes "sensitivity",
-      "specificity", with more one "sensitivity_NAME" each}. An estimate from fewer than 20 images
-      is left blank, and its `why` says so.
+      "specificity", with more one "sensitivity_NAME" each, of findings "roc_auc_NAME"}. An
+      estimate from fewer than 20 images is left blank, and its `why` says so.
     """
     names, counts = np.unique(values, return_counts=True)
     commonest_first = names[np.argsort(-counts, kind="stable")]
@@ -89,12 +89,16 @@ def bin_values(values: np.ndarray) -> np.ndarray:
 
 
 def _scores(subgroup: Predictions, threshold: float) -> dict:
-    correct = metrics.predicted_classes(subgroup, threshold) == subgroup.labels
-    estimates = {
-        "accuracy": intervals.proportion(correct, subgroup.groups),
-        "roc_auc": metrics.roc_auc(subgroup),
-        **metrics.recalls(subgroup, correct),
-    }
+    if subgroup.multi_label:
+        estimates = metrics.scores(subgroup)
+        del estimates["loss"]
+    else:
+        correct = metrics.predicted_classes(subgroup, threshold) == subgroup.labels
+        estimates = {
+            "accuracy": intervals.proportion(correct, subgroup.groups),
+            "roc_auc": metrics.roc_auc(subgroup),
+            **metrics.recalls(subgroup, correct),
+        }
     result: dict = {"n": len(subgroup), "groups": len(np.unique(subgroup.groups))}
     why = f"fewer than {MIN_IMAGES} images"
     for name, score in estimates.items():

@@ -1,30 +1,31 @@
-"""Synthetic frontal chest radiographs with known truth: lungs, and patchy opacities in one class.
+"""Synthetic frontal chest radiographs with known truth: lungs, and findings within them.
 
-    phantom = draw(seed=0, index=0, label=1)
+    phantom = draw(seed=0, index=0, label=1)    # With opacities.
     phantom.image, phantom.lung_mask, phantom.lesion_mask
+    several = draw_findings(seed=0, index=0, present=(True, False, True))
 
-No person is depicted. All but the opacities follows from (seed, index) alone, so nothing outside
-the lungs separates the classes. Spared lung partly compensates for the air that opacities displace,
-so the mean and the deviation separate the classes hardly better than chance. `phantom_anatomy`
-draws the body; the film (curve, grain, side marker and collimation) does not depend on the label.
+No person is depicted. All but the findings follows from (seed, index) alone, so nothing outside
+the lungs tells of them. The lungs partly compensate for the air that a finding displaces, so the
+mean and the deviation tell hardly more than chance. `phantom_anatomy` draws the body,
+`phantom_findings` the findings; the film (curve, grain, side marker and collimation) does not
+depend on them.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from trainer.data import phantom_anatomy
-from trainer.data.phantom_anatomy import Anatomy, enlarge
+from trainer.data.phantom_anatomy import enlarge
+from trainer.data.phantom_findings import FINDINGS
 
-CLASSES = ("clear", "opacities")
+CLASSES = ("clear", "opacities")  # Of a set with a single label an image.
 GENERATOR_VERSION = 3  # Rises with any change to the drawing.
 
-_LESION_LEVEL = 0.006  # Attenuation of a lesion pixel, at least: about one grey level.
-# Share of the opacities' attenuation that spared lung compensates for. 0 would change the mean, 1
-# the deviation; between, both hardly change.
-_COMPENSATION = 0.6
+_CHANGE_LEVEL = 0.006  # Change of attenuation within a mask, at least: about one grey level.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,16 +45,51 @@ class Phantom:
     label: int
 
 
+@dataclasses.dataclass(frozen=True)
+class FindingsPhantom:
+    """One synthetic radiograph with any number of findings, and its truth.
+
+    Attributes:
+      image: [side, side] uint8.
+      lung_mask: [side, side] bool.
+      finding_masks: [findings, side, side] bool, what each finding covers, without compensation.
+      present: [findings] bool, in the order of `FINDINGS`.
+    """
+
+    image: np.ndarray
+    lung_mask: np.ndarray
+    finding_masks: np.ndarray
+    present: np.ndarray
+
+
 def label_of(seed: int, index: int) -> int:
     """Returns the class of example `index`: random, balanced in pairs.
 
     Each pair (2k, 2k + 1) holds one of each class.
     """
-    return int(_stream(seed, index // 2, 0).integers(2)) ^ (index % 2)
+    return int(findings_of(seed, index, 1)[0])
+
+
+def findings_of(seed: int, index: int, count: int) -> tuple[bool, ...]:
+    """Returns the presence of each finding in example `index`: random and independent.
+
+    Each finding is in one image of each pair (2k, 2k + 1), as `label_of` is. A larger `count`
+    changes nothing of the earlier findings.
+
+    Args:
+      seed: from 0.
+      index: from 0.
+      count: number of findings, from the front of `FINDINGS`.
+    """
+    presence = []
+    for finding in list(FINDINGS.values())[:count]:
+        even = int(_stream(seed, index // 2, finding.presence_stream).integers(2))
+        presence.append(bool(even ^ (index % 2)))
+    return tuple(presence)
 
 
 def draw(seed: int, index: int, label: int, side: int = 500) -> Phantom:
-    """Draws one radiograph.
+    """Draws one radiograph of a set with a single label an image.
 
     Args:
       seed: from 0; with `index` it decides patient, exposure, noise and the position of opacities.
@@ -64,49 +100,62 @@ def draw(seed: int, index: int, label: int, side: int = 500) -> Phantom:
     Raises:
       ValueError: a label, side, seed or index out of range.
     """
-    if label not in (0, 1) or not 64 <= side <= 1000 or min(seed, index) < 0:
+    if label not in (0, 1):
+        raise ValueError(f"label 0 or 1, side 64 to 1000; not {label}, {side}")
+    drawn = _draw(seed, index, (bool(label),), side, margin=False)
+    return Phantom(drawn.image, drawn.lung_mask, drawn.finding_masks[0], label)
+
+
+def draw_findings(
+    seed: int, index: int, present: Sequence[bool], side: int = 500
+) -> FindingsPhantom:
+    """Draws one radiograph with several findings, or none.
+
+    The film is wider than that of `draw`: an effusion would show in its corners.
+
+    Args:
+      seed: from 0; with `index` it decides patient, exposure, noise and the look of each finding.
+      index: from 0.
+      present: [findings], for each finding from the front of `FINDINGS`.
+      side: side length of the image, in pixels, 64 to 1000.
+
+    Raises:
+      ValueError: a side, seed, index or number of findings out of range.
+    """
+    return _draw(seed, index, present, side, margin=True)
+
+
+def _draw(
+    seed: int, index: int, present: Sequence[bool], side: int, margin: bool
+) -> FindingsPhantom:
+    if not 64 <= side <= 1000 or min(seed, index) < 0 or len(present) > len(FINDINGS):
         raise ValueError(
-            f"label 0 or 1, side 64 to 1000, seed and index from 0; not {label}, {side}, {seed}, "
-            f"{index}"
+            f"side 64 to 1000, seed and index from 0, at most {len(FINDINGS)} findings; not "
+            f"{side}, {seed}, {index}, {len(present)}"
         )
-    # One stream per purpose: opacities must not change the body or the film.
-    body_rng, lesion_rng, film_rng = (_stream(seed, index, purpose) for purpose in (1, 2, 3))
-    anatomy = phantom_anatomy.draw(body_rng)
+    # One stream per purpose: a finding must not change the body, the film or another finding.
+    anatomy = phantom_anatomy.draw(_stream(seed, index, 1), margin)
     # Nothing leaks over the soft edge of the lungs.
     aerated = np.clip(2.0 * anatomy.lungs - 1.0, 0.0, 1.0)
-    opacity = _opacities(anatomy, aerated, lesion_rng) if label else np.zeros_like(anatomy.x)
-    inflation = _COMPENSATION * opacity.sum() / aerated.sum() * aerated
-    attenuation = enlarge(anatomy.attenuation + opacity - inflation, side)
-    return Phantom(
-        image=_expose(attenuation, film_rng),
+    attenuation = anatomy.attenuation
+    masks = np.zeros((len(present), side, side), bool)
+    # `present` may hold fewer than all findings.
+    for number, (finding, is_present) in enumerate(zip(FINDINGS.values(), present, strict=False)):
+        if is_present:
+            change = finding.draw(anatomy, aerated, _stream(seed, index, finding.drawing_stream))
+            inflation = finding.compensation * change.sum() / aerated.sum() * aerated
+            attenuation = attenuation + change - inflation
+            masks[number] = enlarge(np.abs(change), side) > _CHANGE_LEVEL
+    return FindingsPhantom(
+        image=_expose(enlarge(attenuation, side), _stream(seed, index, 3)),
         lung_mask=enlarge(anatomy.lungs, side) > 0.5,
-        lesion_mask=enlarge(opacity, side) > _LESION_LEVEL,
-        label=label,
+        finding_masks=masks,
+        present=np.array(present, bool),
     )
 
 
 def _stream(seed: int, index: int, purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=(seed << 8) + purpose, counter=index << 64))
-
-
-def _opacities(anatomy: Anatomy, aerated: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    # Patchy, hazy attenuation, mostly peripheral and basal in both lungs.
-    patches = np.zeros_like(aerated)
-    severity = rng.uniform(0.55, 1.0)
-    clouds = ndimage.gaussian_filter(rng.standard_normal(aerated.shape, dtype=np.float32), 5.0)
-    clouds = 0.75 + 0.35 * np.clip(clouds / clouds.std(), -1.5, 1.5)
-    for number in range(int(rng.integers(4, 9))):
-        # Lungs take turns, so that both are affected as a rule.
-        outward = (-1.0, 1.0)[number % 2] if rng.random() < 0.85 else rng.choice([-1.0, 1.0])
-        centre_x = outward * rng.triangular(0.25, 0.60, 0.66)
-        centre_y = rng.triangular(-0.35, 0.40, 0.48)
-        width = rng.uniform(0.10, 0.19)
-        height = rng.uniform(0.09, 0.17)
-        distance = np.hypot((anatomy.x - centre_x) / width, (anatomy.y - centre_y) / height)
-        patches = np.maximum(patches, rng.uniform(0.6, 1.0) * np.exp(-(distance**3)))
-    hazy = 0.70 * severity * patches * clouds * aerated
-    # The faint fringe is removed, so that the mask covers all changed pixels.
-    return hazy * np.clip((hazy - 0.02) / 0.03, 0.0, 1.0)
 
 
 def _expose(attenuation: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -18,6 +18,9 @@ from scipy import ndimage
 DRAWN_SIDE = 256  # Pixels.
 
 _APEX = 0.26  # Distance of the lungs' highest point from the middle.
+# With a margin: the film is this much wider, and the patient is moved upwards.
+_WIDE_SCALE = 1.20
+_WIDE_SHIFT = -0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +32,14 @@ class Anatomy:
       y: coordinate of each pixel within the patient.
       lungs: soft mask of both lungs, 0 to 1.
       attenuation: 0 (air) to about 1.3 (spine behind the heart).
+      markings: the share of the attenuation that is lung: vessels and texture.
     """
 
     x: np.ndarray
     y: np.ndarray
     lungs: np.ndarray
     attenuation: np.ndarray
+    markings: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,16 +59,33 @@ class _Patient:
     tissue: float
 
 
-def draw(rng: np.random.Generator) -> Anatomy:
+def draw(rng: np.random.Generator, margin: bool = False) -> Anatomy:
     """Draws a patient.
 
     Args:
       rng: the source of all proportions and textures.
+      margin: whether the film shows more around the same patient, so that the lungs stay out of
+        its corners and border.
     """
     patient = _sample_patient(rng)
+    if margin:
+        across, down = patient.shift
+        patient = dataclasses.replace(
+            patient, scale=_WIDE_SCALE * patient.scale, shift=(across, down + _WIDE_SHIFT)
+        )
     x, y = _coordinates(patient, rng)  # [256, 256] each, about -1 to 1.
     lungs = _lungs(patient, x, y)
-    return Anatomy(x, y, lungs, _attenuation(patient, x, y, lungs, rng))
+    tissue = _tissue(patient, x, y, rng)
+    vessels = _vessels(rng, x.shape) * lungs
+    texture = 0.012 * lungs * _texture(rng, DRAWN_SIDE // 2)
+    attenuation = (
+        _soft_tissue(tissue, x, y, lungs)
+        + (_bones(patient, x, y) + vessels)
+        + texture
+        + 0.020 * _texture(rng, 14)
+        + 0.008 * _texture(rng, 60)
+    )
+    return Anatomy(x, y, lungs, attenuation, vessels + texture)
 
 
 def enlarge(values: np.ndarray, side: int) -> np.ndarray:
@@ -146,15 +168,9 @@ def _lungs(patient: _Patient, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.clip(masks[0] + masks[1], 0.0, 1.0)
 
 
-def _attenuation(
-    patient: _Patient,
-    x: np.ndarray,
-    y: np.ndarray,
-    lungs: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
+def _soft_tissue(tissue: np.ndarray, x: np.ndarray, y: np.ndarray, lungs: np.ndarray) -> np.ndarray:
+    # The body with its lungs, spine, trachea and aortic knob.
     across = np.abs(x)
-    tissue = _tissue(patient, x, y, rng)
     # Lungs are air: the tissue before and behind them is thickest near the middle and the base.
     inside = (
         0.24
@@ -172,10 +188,6 @@ def _attenuation(
         - 0.14 * _bump(x - 0.012, 0.035) * _step(-0.22 - y, 0.05)
         # The aortic knob.
         + 0.13 * _bump(np.hypot((x - 0.13) / 1.0, (y + 0.33) / 1.1), 0.085)
-        + (_bones(patient, x, y) + _vessels(rng, x.shape) * lungs)
-        + 0.012 * lungs * _texture(rng, DRAWN_SIDE // 2)
-        + 0.020 * _texture(rng, 14)
-        + 0.008 * _texture(rng, 60)
     )
 
 

@@ -40,7 +40,8 @@ class Records:
         file as int64; format as str.
       columns: name → [n] str: the further columns of groups.csv, empty where a file has none.
       lung_masks: [n, side, side] bool where the truth exists (phantom), else None.
-      lesion_masks: [n, side, side] bool where the truth exists (phantom), else None.
+      lesion_masks: [n, side, side] bool where the truth exists (phantom), else None; of several
+        findings an image [n, side, side, findings].
       wholes: [n, 256, 256, 1] uint8, the whole radiographs where the images are of the lungs, else
         None.
       total: number of images of the split, of which these may be a sample; None for a subset.
@@ -66,6 +67,10 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def of_class(self, label: int) -> np.ndarray:
+        """Masks the images of a class, or with a finding, [n] bool."""
+        return self.labels == label if self.labels.ndim == 1 else self.labels[:, label] == 1
 
     def take(self, indices: np.ndarray) -> "Records":
         """Returns the records at some indices, in that order.
@@ -192,13 +197,14 @@ def from_rows(rows: list[dict[str, Any]]) -> Records:
     columns = [json.loads(row["columns"]) for row in rows]
     names = sorted({name for values in columns for name in values})
     numbers = {name: np.array([int(row[name]) for row in rows]) for name in HEADER[:-1]}
+    findings = len(rows[0].get("findings", ()))
     masks: dict[str, Any] = {
-        f"{name}s": _pop_arrays(rows, name)[..., 0] > 127  # [n, side, side]
+        f"{name}s": _to_masks(_pop_arrays(rows, name), findings if name == "lesion_mask" else 0)
         for name in _MASKS
         if name in rows[0]
     }
     labels = np.array([row["label"] for row in rows], np.int32)
-    if len(rows[0].get("findings", ())):
+    if findings:
         labels = np.stack([row["findings"] for row in rows]).astype(np.int8)
     return Records(
         images=_pop_arrays(rows, "image"),
@@ -237,6 +243,14 @@ def _read_row(
         "columns": json.dumps(dict(entry.columns)),
         "format": image.header.format.encode(),
     }
+
+
+def _to_masks(pictures: np.ndarray, findings: int) -> np.ndarray:
+    # From [n, side, side, 1] uint8, where bit i is the mask of finding i, or white is the only one.
+    if findings:
+        bits = np.unpackbits(pictures, axis=-1, count=findings, bitorder="little")
+        return bits.view(bool)  # [n, side, side, findings]
+    return pictures[..., 0] > 127  # [n, side, side]
 
 
 def _decode_text(rows: list[dict[str, Any]], name: str) -> np.ndarray:

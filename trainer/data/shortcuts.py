@@ -4,6 +4,8 @@ A shortcut is something outside the lungs that gives the class away. The audit m
 these, and nothing where none was planted.
 
     image = shortcuts.plant(image, label=1, shortcut="marker")
+
+Where an image may have several findings, `FINDING` stands for class 1.
 """
 
 import numpy as np
@@ -17,6 +19,8 @@ SHORTCUTS = {
     "contrast": "mean_and_deviation",
     "header": "header",
 }
+
+FINDING = "effusion"  # Of several findings, the one that a shortcut gives away.
 
 _FRAME = 0.02  # Share of the side.
 _CONTRAST = 0.65

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from trainer.analysis import metrics
+from trainer.analysis import finding_metrics, metrics
 from trainer.analysis.predictions import Predictions
 from trainer.config import TrainConfig
 from trainer.data import lungs, views
@@ -68,7 +68,8 @@ def retrain(dataset: AuditedSet, seed: int = 0) -> list[dict[str, Any]]:
 
     Returns:
       Rows of audit.json: name; what (the network's input) and expected (the score), in words; shown
-      (the AUC as text), roc_auc and accuracy. With permuted labels those of test are permuted too.
+      (the AUC as text), roc_auc and accuracy, and of several findings an image findings (name →
+      AUC). With permuted labels those of test are permuted too.
       Opacities are painted only where the set has a positive class.
     """
     splits = dataset.merged()  # So that permuted labels are equal within copies.
@@ -97,6 +98,8 @@ def retrain(dataset: AuditedSet, seed: int = 0) -> list[dict[str, Any]]:
             "roc_auc": plain(scores["roc_auc"]),
             "accuracy": plain(scores["accuracy"]),
         }
+        if predictions.multi_label:
+            row["findings"] = plain(finding_metrics.each_auc(predictions))
         rows.append(row)
     return rows
 
@@ -105,12 +108,12 @@ def permute_labels(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndar
     """Exchanges labels at random between whole groups.
 
     Args:
-      labels: [n] int.
+      labels: [n] int, or [n, findings] int.
       groups: [n] str.
       seed: of the exchange.
 
     Returns:
-      [n] int; each group gets the first label of some group.
+      Like `labels`; each group gets the first label of some group.
     """
     # [groups] int, the first image of each; [n] int, the group of each image.
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)

@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 from trainer.analysis import comparison, metrics, predictions
 from trainer.analysis.duplicates import NearDuplicates
@@ -133,18 +134,40 @@ def audit_beside_model(
         control.name: control.predictions for control in audit.controls if control.kind == "no_lung"
     }
     # Controls are scored with merged groups; the model's predictions bring their own.
-    compared = comparison.compare_with_controls(tested, no_lung)
-    sentence = comparison.describe(compared)
-    difference = compared.difference
-    # The report marks a score that the controls may explain.
-    warns = difference.low is None or difference.low <= 0
+    compared = _compare(tested, no_lung)
     facts = audit.facts | {
-        "comparison": {**plain(compared), "sentence": sentence, "warns": warns},
-        "lines": [*audit.facts["lines"], sentence],
+        "comparison": compared,
+        "lines": [*audit.facts["lines"], compared["sentence"]],
     }
     audit = dataclasses.replace(audit, facts=facts)
     data_audit.write(run.workdir.path / "audit", audit, plain(metrics.roc_auc(tested)))
     return audit
+
+
+def _compare(tested: Predictions, no_lung: dict[str, Predictions]) -> dict[str, Any]:
+    """Compares a model with its controls, of several findings each by itself.
+
+    Returns:
+      The fields of `comparison.ControlComparison`, sentence, and warns: whether the controls may
+      explain the score. Of findings these are of the one that fares worst, beside finding (its
+      name) and findings (name → fields).
+    """
+    if not tested.multi_label:
+        compared = comparison.compare_with_controls(tested, no_lung)
+        low = compared.difference.low
+        sentence = comparison.describe(compared)
+        return {**plain(compared), "sentence": sentence, "warns": low is None or low <= 0}
+    by_finding = comparison.compare_findings(tested, no_lung)
+    worst = comparison.worst_finding(by_finding)
+    shown = by_finding[worst or tested.class_names[0]]
+    lows = [each.difference.low for each in by_finding.values()]
+    return {
+        **plain(shown),
+        "finding": worst,
+        "findings": {name: plain(each) for name, each in by_finding.items()},
+        "sentence": comparison.describe_findings(by_finding),
+        "warns": any(low is None or low <= 0 for low in lows),
+    }
 
 
 def _read_files(config: TrainConfig) -> AuditedSet:

@@ -22,6 +22,7 @@ from trainer.evaluation.description import plain
 from trainer.workdir import write_json
 
 _SCORED_SPLITS = ("train", "test")  # Further splits are folders searched for copies.
+_CLASSES = "the classes"  # What a shortcut tells, beside the names of findings.
 _PAIR_COLUMNS = (
     "first",
     "second",
@@ -70,8 +71,8 @@ class Audit:
     Attributes:
       dataset: the audited set.
       controls: the controls, with their predictions on test.
-      facts: the content of audit.json: inventory, sites, near_duplicates, controls, shortcuts,
-        lines.
+      facts: the content of audit.json: inventory, sites, near_duplicates, controls, shortcuts (of
+        findings by name), lines.
     """
 
     dataset: AuditedSet
@@ -91,7 +92,12 @@ def audit_dataset(dataset: AuditedSet, seed: int = 0) -> Audit:
     trained = controls.run(
         splits["train"], splits["test"], dataset.class_names, dataset.positive_class, seed
     )
-    shortcuts = controls.detected_shortcuts(trained)
+    multi_label = splits["test"].labels.ndim == 2
+    if multi_label:
+        shortcuts = controls.shortcuts_by_finding(trained)
+    else:
+        detected = controls.detected_shortcuts(trained)
+        shortcuts = {_CLASSES: detected} if detected else {}
     near_duplicates = describe_near_duplicates(dataset)
     lines = ["SYNTHETIC DATA: drawn, not radiographs of people."] if dataset.synthetic else []
     lines += inventory.lines(counts)
@@ -110,10 +116,11 @@ def audit_dataset(dataset: AuditedSet, seed: int = 0) -> Audit:
                 "what": control.what,
                 "accuracy": plain(control.accuracy),
                 "roc_auc": plain(control.roc_auc),
+                **_by_finding(control),
             }
             for control in trained
         ],
-        "shortcuts": shortcuts,
+        "shortcuts": shortcuts if multi_label else shortcuts.get(_CLASSES, []),
         "synthetic": dataset.synthetic,
         "lines": lines,
     }
@@ -194,7 +201,8 @@ def pair_rows(dataset: AuditedSet) -> list[dict[str, Any]]:
         # As numbers, so that the CSV reads the same in every program.
         if {first_split, second_split} <= set(_SCORED_SPLITS):
             row["same_group"] = int(first.groups[first_index] == second.groups[second_index])
-            row["same_label"] = int(first.labels[first_index] == second.labels[second_index])
+            labels = (first.labels[first_index], second.labels[second_index])
+            row["same_label"] = int(np.array_equal(*labels))
         rows.append(row)
     return rows
 
@@ -245,7 +253,16 @@ def write(folder: Path, audit: Audit, model_auc: dict[str, Any] | None = None) -
     write_json(folder / "audit.json", audit.facts)  # Last: it marks the folder as an audit.
 
 
-def _control_lines(trained: list[Control], shortcuts: list[str]) -> list[str]:
+def _by_finding(control: Control) -> dict[str, Any]:
+    """Returns the AUC of each finding for audit.json; nothing for classes."""
+    if not control.predictions.multi_label:
+        return {}
+    names = control.predictions.class_names
+    aucs = {name: control.finding(index).roc_auc for index, name in enumerate(names)}
+    return {"findings": plain(aucs)}
+
+
+def _control_lines(trained: list[Control], shortcuts: dict[str, list[str]]) -> list[str]:
     """Returns one line a control, and one that names the shortcuts."""
     lines = [
         f"{control.kind.replace('_', ' ')} control, {control.name}: ROC AUC {control.roc_auc}  "
@@ -256,8 +273,9 @@ def _control_lines(trained: list[Control], shortcuts: list[str]) -> list[str]:
     no_lung = [control for control in trained if control.kind == "no_lung"]
     if shortcuts:
         what = {control.name: control.what for control in trained}
-        seen = "; ".join(what[name] for name in shortcuts)
-        lines.append(f"SHORTCUTS: the classes can be told apart without seeing a lung, by {seen}.")
+        for label, names in shortcuts.items():
+            seen = "; ".join(what[name] for name in names)
+            lines.append(f"SHORTCUTS: {label} can be told apart without seeing a lung, by {seen}.")
     # A missing number is no proof of absence.
     elif any(control.roc_auc.value is None for control in no_lung):
         lines.append(

@@ -30,6 +30,9 @@ def describe(
 ) -> dict[str, Any]:
     """Computes every score of a split and draws its reliability diagram.
 
+    Of several findings an image, `findings` has the scores of each, and thresholds and prevalence
+    name theirs.
+
     Args:
       predictions: calibrated.
       facts: model.json: temperature, calibration, thresholds.
@@ -44,8 +47,10 @@ def describe(
     }
     content |= _describe_calibration(predictions, facts, folder, title)
     # Sensitivity, thresholds and prevalence speak of one positive class among two.
-    if predictions.positive_class is not None and len(predictions.class_names) == 2:
+    if predictions.positive_index is not None:
         content |= _describe_operating_points(predictions, facts["thresholds"])
+    if predictions.multi_label:
+        content |= _describe_findings(predictions, facts)
     # Columns of groups.csv: sex, scanner, hospital, …
     content["subgroups"] = {
         column: [{"value": value, **plain(row)} for value, row in rows.items()]
@@ -107,21 +112,45 @@ def plain(values: Any) -> Any:
     return [plain(value) for value in values] if isinstance(values, list | tuple) else values
 
 
-def _describe_operating_points(predictions: Predictions, chosen: dict[str, dict]) -> dict[str, Any]:
+def _describe_findings(predictions: Predictions, facts: dict[str, Any]) -> dict[str, Any]:
+    """Scores each finding as two classes, at the threshold that the model uses for it."""
+    rows: list[dict[str, Any]] = []
+    points: dict[str, list[dict[str, Any]]] = {"prevalence": [], "thresholds": []}
+    values = dict(zip(predictions.class_names, facts["threshold"], strict=True))
+    for name, finding in predictions.findings().items():
+        scores = metrics.scores(finding, detailed=True, threshold=values[name])
+        row = {
+            "finding": name,
+            "images": len(finding),
+            "positives": int(finding.positive.sum()),
+            "unknown": len(predictions) - len(finding),
+            "threshold": values[name],
+            "scores": plain(scores),
+        }
+        rows.append(row)
+        of_finding = _describe_operating_points(finding, facts["thresholds"][name], values[name])
+        for kind in points:
+            points[kind] += [{"finding": name, **point} for point in of_finding[kind]]
+    return {"findings": rows, **points}
+
+
+def _describe_operating_points(
+    predictions: Predictions, chosen: dict[str, dict], threshold: float = 0.5
+) -> dict[str, Any]:
     """Applies the chosen thresholds, and computes predictive values by prevalence."""
     positive = predictions.positive
     score = predictions.positive_probabilities
     # For several prevalences: that of this split is no clinic's.
-    predictive = thresholds.predictive_values(positive, score, predictions.groups)
+    predictive = thresholds.predictive_values(positive, score, predictions.groups, threshold)
     applied = thresholds.apply(chosen, positive, score, predictions.groups)
     rows = []
-    for name, threshold in chosen.items():
-        value = threshold["threshold"]  # None where the held-out images gave none.
-        reason = f" ({threshold['why']})" if threshold["why"] else ""
+    for name, choice in chosen.items():
+        value = choice["threshold"]  # None where the held-out images gave none.
+        reason = f" ({choice['why']})" if choice["why"] else ""
         row = {
             "name": _THRESHOLD_NAMES[name],
             "threshold": "none" if value is None else f"{value:.3f}",
-            "chosen_on": threshold["chosen_on"] + reason,
+            "chosen_on": choice["chosen_on"] + reason,
         }
         rows.append(row | plain(applied[name]))
     prevalence = [
@@ -135,20 +164,26 @@ def _describe_calibration(
 ) -> dict[str, Any]:
     """Computes calibration errors and reliability, before and after the temperature."""
     temperature = facts["temperature"]
-    # The inverse temperature gives back the probabilities of the network as trained.
-    versions = {"as trained": calibration.rescale(predictions, 1.0 / temperature)}
-    # At 1 both versions are the same.
-    if temperature != 1.0:
-        versions[f"at temperature {temperature:.2f}"] = predictions
+    fitted = facts.get("calibration")
+    if predictions.multi_label:
+        # Calibrated ones alone: two diagrams a finding would be many.
+        findings = predictions.findings()
+        versions = {name: finding for name, finding in findings.items() if len(finding)}
+        lines = [_findings_line(fitted)]
+    else:
+        versions = {"as trained": calibration.restore(predictions, temperature)}
+        # At 1 both versions are the same.
+        if temperature != 1.0:
+            versions[f"at temperature {temperature:.2f}"] = predictions
+        lines = [_calibration_line(fitted, temperature)]
     errors = {caption: calibration.errors(version) for caption, version in versions.items()}
     bins = {caption: calibration.reliability(version) for caption, version in versions.items()}
-    if len(predictions):  # A curve needs a point.
+    if len(predictions) and versions:  # A curve needs a point.
         curves = {
             caption: (calibration.event_probability(version), bins[caption])
             for caption, version in versions.items()
         }
         diagrams.reliability(curves, folder / "reliability.png", f"Reliability: {title}")
-    lines = [_calibration_line(facts.get("calibration"), temperature)]
     for caption, error in errors.items():
         lines.append(
             f"Expected calibration error {caption}: {error['ece']}; were the probabilities right "
@@ -159,6 +194,16 @@ def _describe_calibration(
         "calibration_lines": lines,
         "reliability": plain(bins),
     }
+
+
+def _findings_line(fitted: dict[str, Any] | None) -> str:
+    if fitted is None:
+        return "Not calibrated: there were no held-out predictions to fit temperatures to."
+    texts = [
+        f"{name} {each['value']:.2f}" if each["kept"] else f"{name} none ({each['why']})"
+        for name, each in fitted["findings"].items()
+    ]
+    return f"Temperatures, fitted to held-out predictions of each finding: {'; '.join(texts)}."
 
 
 def _calibration_line(fitted: dict[str, Any] | None, temperature: float) -> str:

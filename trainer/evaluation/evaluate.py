@@ -229,7 +229,8 @@ def _score_lines(run: Run, scored: Predictions) -> list[str]:
         "copies); 95 % intervals:"
     )
     scores = metrics.scores(scored, detailed=True)
-    lines += [f"  {name:18s} {estimate}" for name, estimate in scores.items()]
+    width = max(18, *map(len, scores))
+    lines += [f"  {name:{width}s} {estimate}" for name, estimate in scores.items()]
     return lines
 
 

@@ -12,17 +12,18 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from trainer.analysis.calibration import Divisor
 from trainer.training import models
 from trainer.training.layers import Resample, triangle_filter
 
 
-def build_export(model: keras.Model, side: int, temperature: float = 1.0) -> keras.Model:
+def build_export(model: keras.Model, side: int, temperature: Divisor = 1.0) -> keras.Model:
     """Builds the network that is saved, with copies of the weights of `model`.
 
     Args:
       model: from `models.build`.
       side: side length of the prepared images, in pixels.
-      temperature: divisor of the logits (Guo 2017); 1 for none.
+      temperature: divisor of the logits (Guo 2017), or those of the findings; 1 for none.
 
     Returns:
       A model from image [batch, side, side, 1] float32 in 0..255 to a dict: probabilities
@@ -37,7 +38,8 @@ def build_export(model: keras.Model, side: int, temperature: float = 1.0) -> ker
     dense = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
     pooled = any(isinstance(layer, layers.GlobalAveragePooling2D) for layer in model.layers)
     units = [layer.units for layer in dense]
-    head = EvidenceHead(units, pooled, temperature, name="evidence", dtype="float32")
+    multi_label = models.is_multi_label(model)
+    head = EvidenceHead(units, pooled, temperature, multi_label, name="evidence", dtype="float32")
 
     image = keras.Input((side, side, 1), name="image", dtype="float32")
     network_side = model.input_shape[1]
@@ -122,21 +124,29 @@ class EvidenceHead(layers.Layer):
     HiResCAM (Draelos & Carin 2020, arXiv:2011.08891). Between two kinks of the ReLUs the stack is
     linear, so a cell's value is exactly its contribution to that difference. After global average
     pooling it is the class activation map of Zhou 2016 (doi:10.1109/CVPR.2016.319). Negative values
-    are set to zero.
+    are set to zero. Of several findings an image the map of one is the gradient of its logit alone.
 
     Args:
       units: of each dense layer; the last number is that of the classes.
       pooled: whether the input is averaged over space first, else flattened.
-      temperature: divisor of the logits before the softmax.
+      temperature: divisor of the logits, or one for each finding.
+      multi_label: whether each logit has its own probability; else a softmax joins them.
     """
 
     def __init__(
-        self, units: list[int], pooled: bool, temperature: float = 1.0, **kwargs: Any
+        self,
+        units: list[int],
+        pooled: bool,
+        temperature: Divisor = 1.0,
+        multi_label: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.units = list(units)
         self.pooled = pooled
-        self.temperature = float(temperature)
+        # As JSON holds them: a number or a list.
+        self.temperature = np.asarray(temperature, np.float64).tolist()
+        self.multi_label = multi_label
 
     def build(self, input_shape: tuple) -> None:
         """Creates kernel and bias of each dense layer."""
@@ -165,10 +175,16 @@ class EvidenceHead(layers.Layer):
             x = tf.nn.relu(tf.matmul(x, kernel) + bias)
             gates.append(tf.sign(x))
         logits = tf.matmul(x, self.kernels[-1]) + self.biases[-1]
-        maps = [self._map(inputs, gates, index) for index in range(self.units[-1] - 1)]
-        maps.append(-tf.add_n(maps))  # Over the classes they sum to zero: no gradient needed.
+        logits /= tf.constant(self.temperature, tf.float32)
+        if self.multi_label:
+            probabilities = tf.nn.sigmoid(logits)
+            maps = [self._map(inputs, gates, index) for index in range(self.units[-1])]
+        else:
+            probabilities = tf.nn.softmax(logits)
+            maps = [self._map(inputs, gates, index) for index in range(self.units[-1] - 1)]
+            maps.append(-tf.add_n(maps))  # Over the classes they sum to zero: no gradient needed.
         return {
-            "probabilities": tf.nn.softmax(logits / self.temperature),
+            "probabilities": probabilities,
             "features": features,
             "map": tf.nn.relu(tf.stack(maps, axis=-1)),
         }
@@ -176,7 +192,9 @@ class EvidenceHead(layers.Layer):
     def _map(self, inputs: tf.Tensor, gates: list[tf.Tensor], index: int) -> tf.Tensor:
         """Computes the signed map of one class, [batch, height, width]."""
         classes = self.units[-1]
-        contrast = np.full((1, classes), -1.0 / (classes - 1), np.float32)
+        contrast = np.zeros((1, classes), np.float32)
+        if not self.multi_label:
+            contrast[:] = -1.0 / (classes - 1)
         contrast[0, index] = 1.0
         gradient = tf.matmul(tf.constant(contrast), self.kernels[-1], transpose_b=True)
         for gate, kernel in zip(reversed(gates), reversed(self.kernels[:-1]), strict=True):
@@ -195,6 +213,7 @@ class EvidenceHead(layers.Layer):
             "units": self.units,
             "pooled": self.pooled,
             "temperature": self.temperature,
+            "multi_label": self.multi_label,
         }
 
 

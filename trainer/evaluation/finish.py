@@ -41,19 +41,21 @@ class Scored:
       held_out: predictions by models that did not see the images, before the temperature; the
         thresholds are fitted to them. None if there are none.
       near_duplicates: of the data set.
-      temperature: fitted to `held_out`; None for none.
+      temperatures: fitted to `held_out`, one, or one for each finding; None for none.
     """
 
     splits: dict[str, Examples]
     predictions: dict[str, Predictions]
     held_out: Predictions | None
     near_duplicates: NearDuplicates
-    temperature: calibration.Temperature | None
+    temperatures: list[calibration.Temperature] | None
 
     @property
-    def divisor(self) -> float:
-        """The divisor of the logits; 1 for none."""
-        return self.temperature.value if self.temperature else 1.0
+    def divisor(self) -> calibration.Divisor:
+        """The divisor of the logits, or those of findings; 1 for none."""
+        if self.held_out is None or not self.temperatures:
+            return 1.0
+        return calibration.divisor(self.temperatures, self.held_out.multi_label)
 
 
 def finish(run: Run, scored: Scored, network: keras.Model, facts: dict[str, Any]) -> Result:
@@ -96,19 +98,59 @@ def finish(run: Run, scored: Scored, network: keras.Model, facts: dict[str, Any]
     return Result(workdir, content)
 
 
+def _calibration_facts(run: Run, scored: Scored) -> dict[str, Any] | None:
+    """Returns the fitted temperature; of findings those of each, and whether any was kept."""
+    if scored.temperatures is None:
+        return None
+    fitted = description.plain(scored.temperatures)
+    if not run.data.multi_label:
+        return fitted[0]
+    return {
+        "kept": any(each["kept"] for each in fitted),
+        "findings": dict(zip(run.data.class_names, fitted, strict=True)),
+    }
+
+
+def _operating_points(run: Run, scored: Scored) -> dict[str, Any]:
+    """Chooses thresholds on held-out predictions.
+
+    Never on test: a threshold fitted to it would make its scores too good.
+
+    Returns:
+      thresholds: as `thresholds.choose` gives them, of findings by name; threshold: of the
+      predicted class in trainer.predict and the demo; unsure: the probabilities between which the
+      model is unsure. Of findings the last two are lists in label order.
+    """
+    source = "out-of-fold predictions" if run.config.folds else "the validation part"
+    held_out = scored.held_out
+    if held_out is not None:
+        held_out = calibration.rescale(held_out, scored.divisor)
+    if run.data.multi_label:
+        findings = held_out.findings() if held_out is not None else {}
+        choices = {name: _choose(findings.get(name), source) for name in run.data.class_names}
+        # A rare finding hardly ever has a probability of one half: Youden's threshold is used.
+        used = [chosen.get("youden", {}).get("threshold") for chosen, _ in choices.values()]
+        return {
+            "thresholds": {name: chosen for name, (chosen, _) in choices.items()},
+            "threshold": [0.5 if value is None else value for value in used],
+            "unsure": [unsure for _, unsure in choices.values()],
+        }
+    chosen, unsure = _choose(held_out if run.data.positive_class else None, source)
+    return {"thresholds": chosen, "threshold": 0.5, "unsure": unsure}
+
+
+def _choose(held_out: Predictions | None, source: str) -> tuple[dict[str, Any], list[float] | None]:
+    """Returns the thresholds and the unsure band of two classes; without predictions none."""
+    if held_out is None:
+        return {}, None
+    positive = held_out.positive
+    score = held_out.positive_probabilities
+    chosen = thresholds.choose(positive, score, held_out.groups, source)
+    return description.plain(chosen), thresholds.unsure_band(positive, score, held_out.groups)
+
+
 def _model_facts(run: Run, scored: Scored, network: keras.Model) -> dict[str, Any]:
     """Collects model.json: everything that a reader of the model's output must know."""
-    held_out = scored.held_out
-    # Never chosen on test: a threshold fitted to it would make its scores too good.
-    chosen = {}
-    unsure = None
-    if held_out is not None and run.data.positive_class:
-        source = "out-of-fold predictions" if run.config.folds else "the validation part"
-        calibrated = calibration.rescale(held_out, scored.divisor)
-        positive = calibrated.positive
-        score = calibrated.positive_probabilities
-        unsure = thresholds.unsure_band(positive, score, held_out.groups)
-        chosen = description.plain(thresholds.choose(positive, score, held_out.groups, source))
     opacity_map = None
     if models.is_source_free(run.config):
         positive_index = run.data.class_names.index(run.data.positive_class)
@@ -123,11 +165,10 @@ def _model_facts(run: Run, scored: Scored, network: keras.Model) -> dict[str, An
         "model": run.config.model,
         "preprocessing": PREPROCESSING_VERSION,
         "view": views.describe(run.data.view),
+        "multi_label": run.data.multi_label,
         "temperature": scored.divisor,
-        "calibration": description.plain(scored.temperature),
-        "thresholds": chosen,
-        "threshold": 0.5,  # Of the predicted class in trainer.predict and the demo.
-        "unsure": unsure,
+        "calibration": _calibration_facts(run, scored),
+        **_operating_points(run, scored),
         # The class whose map shows opacities, and its value where one is complete.
         "opacity_map": opacity_map,
         "side": side,

@@ -15,6 +15,7 @@ import numpy as np
 from trainer.data.records import Records
 
 _MIN_FAMILY = 5  # Images; smaller families may be chance.
+_WITHOUT_FINDING = "(without a finding)"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # Words of six or more hexadecimal digits, with a letter and a digit among them.
 _HEX = re.compile(
@@ -30,7 +31,8 @@ def count_images(
 
     Args:
       splits: split name → records.
-      class_names: in label order.
+      class_names: classes, or findings, in label order; an image with several findings counts for
+        each.
       unreadable: one line for each unreadable file.
 
     Returns:
@@ -40,9 +42,12 @@ def count_images(
     classes = {}
     for split, records in splits.items():
         classes[split] = {
-            name: _properties(records.take(records.labels == label))
+            name: _properties(records.take(records.of_class(label)))
             for label, name in enumerate(class_names)
         }
+        if records.labels.ndim == 2:
+            without = (records.labels != 1).all(axis=1)
+            classes[split][_WITHOUT_FINDING] = _properties(records.take(without))
     return {
         "classes": classes,
         "families": families(splits, class_names),
@@ -53,6 +58,8 @@ def count_images(
 def families(splits: dict[str, Records], class_names: tuple[str, ...]) -> list[dict[str, Any]]:
     """Finds families of file names that occur in one class only.
 
+    None of several findings an image: there the same names occur with many of them.
+
     Returns:
       For each family of at least five images: family (the pattern), class, images
       and example; the largest family first.
@@ -60,6 +67,8 @@ def families(splits: dict[str, Records], class_names: tuple[str, ...]) -> list[d
     # Over all splits: a pattern of train that test breaks is no hint for the network.
     members: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
     for records in splits.values():
+        if records.labels.ndim == 2:
+            return []
         for label, filename in zip(records.labels, records.filenames, strict=True):
             members[family_of(str(filename))].append((int(label), str(filename)))
     rows = []

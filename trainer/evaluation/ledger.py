@@ -31,13 +31,13 @@ def fingerprint(images: Iterable[np.ndarray], labels: np.ndarray) -> str:
 
     Args:
       images: n arrays of any shape and type, as the model reads them.
-      labels: [n] int.
+      labels: [n] int, or [n, findings] int.
 
     Returns:
       64 hexadecimal digits, the SHA-256 over the sorted digests of (pixels, label).
     """
     digests = [
-        _digest(np.ascontiguousarray(image), int(label))
+        _digest(np.ascontiguousarray(image), label.tolist())
         for image, label in zip(images, labels, strict=True)
     ]
     # Sorted: the order of the images does not matter.
@@ -124,7 +124,7 @@ def path(data_dir: str | Path, split_fingerprint: str) -> Path:
     return Path(data_dir) / "ledger" / f"{split_fingerprint[:16]}.jsonl"
 
 
-def _digest(image: np.ndarray, label: int) -> bytes:
+def _digest(image: np.ndarray, label: int | list[int]) -> bytes:
     # Type and shape count too: the same bytes in another shape are another image.
     header = f"{image.dtype.str} {image.shape} {label} ".encode()
     return hashlib.sha256(header + hashlib.sha256(image.tobytes()).digest()).digest()

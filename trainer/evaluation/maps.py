@@ -31,6 +31,9 @@ def measure_maps(
 ) -> dict[str, Any]:
     """Measures maps of the predicted class, or of opacities, on a random sample.
 
+    Of several findings an image, the map of the most probable one is measured, and each finding on
+    images rightly called so.
+
     Args:
       model: the saved model.
       records: the images.
@@ -47,7 +50,8 @@ def measure_maps(
     rng = np.random.Generator(np.random.Philox(key=seed))
     chosen = np.sort(rng.permutation(len(records))[:_MAX_MEASURED])
     sample = records.take(chosen)
-    classes = model.mapped_classes(predictions.predicted[chosen])
+    # The predicted class, or the most probable finding.
+    classes = model.mapped_classes(predictions.probabilities[chosen].argmax(axis=1))
     maps = model.maps(sample.images, classes)  # [n, side, side]
     share, source = _lung_share(maps, sample)
     # Maps that survive shuffled weights do not show what was learnt (Adebayo 2018).
@@ -68,12 +72,45 @@ def measure_maps(
         hits = (sample.labels == positive) & (predictions.predicted[chosen] == positive)  # [n] bool
         game = explanation.pointing_game(maps[hits], sample.lesion_masks[hits], sample.groups[hits])
         facts["pointing_game"] = game
-        lines.append(
-            f"Pointing game, on images rightly called {predictions.positive_class}: the map's "
-            f"peak lies in a lesion in {game['hits']} of them; by chance in {game['chance']}."
-        )
+        lines.append(_game_line(str(predictions.positive_class), game))
+    if predictions.multi_label:
+        facts["findings"] = _measure_findings(model, records, predictions, rng)
+        for name, row in facts["findings"].items():
+            lines.append(
+                f"{name}, on {row['images']} images rightly called so: mass of its map inside the "
+                f"lung fields over chance {row['lung_share']}."
+            )
+            if "pointing_game" in row:
+                lines.append(_game_line(name, row["pointing_game"]))
     _draw(model, records, predictions, folder / "maps.png", title)
     return {"explanation": plain(facts), "explanation_lines": lines}
+
+
+def _measure_findings(
+    model: SavedModel, records: Records, predictions: Predictions, rng: np.random.Generator
+) -> dict[str, dict[str, Any]]:
+    """Measures the map of each finding on a sample of the images rightly called so."""
+    rows = {}
+    for index, name in enumerate(predictions.class_names):
+        called = predictions.probabilities[:, index] >= model.facts["threshold"][index]
+        right = np.flatnonzero(called & (predictions.labels[:, index] == 1))
+        if not len(right):
+            continue
+        sample = records.take(np.sort(rng.permutation(right)[:_MAX_MEASURED]))
+        maps = model.maps(sample.images, np.full(len(sample), index))
+        row = {"images": len(sample), "lung_share": _lung_share(maps, sample)[0]}
+        if sample.lesion_masks is not None:
+            masks = sample.lesion_masks[..., index]  # [n, side, side]
+            row["pointing_game"] = explanation.pointing_game(maps, masks, sample.groups)
+        rows[name] = row
+    return rows
+
+
+def _game_line(name: str, game: dict[str, Estimate]) -> str:
+    return (
+        f"Pointing game, on images rightly called {name}: the map's peak lies in a lesion in "
+        f"{game['hits']} of them; by chance in {game['chance']}."
+    )
 
 
 def _similarity_line(similarity: Estimate) -> str:
@@ -98,29 +135,42 @@ def _lung_share(maps: np.ndarray, sample: Records) -> tuple[Estimate, str]:
 def _draw(
     model: SavedModel, records: Records, predictions: Predictions, path: Path, title: str
 ) -> None:
-    """Draws the most confident mistakes, then correct images of each class."""
-    confidence = predictions.confidence
-    predicted = predictions.predicted
+    """Draws the most confident mistakes, then correct images of each class or finding."""
     # At most half of the figure, so that correct images have room.
-    wrong = np.flatnonzero(~predictions.correct)
-    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][: _MAX_DRAWN // 2]
-    correct = np.flatnonzero(predictions.correct)
-    rank = np.zeros(len(records), np.int64)  # Of an image within its class, by confidence.
-    for label in np.unique(predicted):
-        members = correct[predicted[correct] == label]
-        rank[members[np.argsort(-confidence[members], kind="stable")]] = np.arange(len(members))
-    order = np.lexsort((predicted[correct], rank[correct]))  # The classes take turns.
-    chosen = np.concatenate([wrong, correct[order][: _MAX_DRAWN - len(wrong)]])
-
+    wrong = figures.mistakes(predictions)[: _MAX_DRAWN // 2]
+    drawn = [*wrong, *_correct_in_turns(predictions)[: _MAX_DRAWN - len(wrong)]]
+    chosen = np.array([index for index, _ in drawn], np.int64)
+    labels = np.array([label for _, label in drawn], np.int64)
     opacity_map = model.facts.get("opacity_map")
     content = "opacities" if opacity_map else "evidence for it"
-    captions = [f"{figures.verdict_caption(predictions, index)}: {content}" for index in chosen]
+    captions = [
+        f"{figures.verdict_caption(predictions, index, label)}: {content}" for index, label in drawn
+    ]
     figures.contact_sheet(
         records.images[chosen],
         captions,
         path,
         f"Maps of evidence: {title}",
         columns=6,
-        maps=model.maps(records.images[chosen], model.mapped_classes(predicted[chosen])),
+        maps=model.maps(records.images[chosen], model.mapped_classes(labels)),
         full=opacity_map["full"] if opacity_map else 0.0,
     )
+
+
+def _correct_in_turns(predictions: Predictions) -> list[tuple[int, int]]:
+    """Lists correct images of each class, the most confident first; the classes take turns.
+
+    Returns:
+      (image, class) pairs; of findings (image, finding that is there and was called).
+    """
+    predicted = predictions.predicted
+    ranked = []
+    for label in range(len(predictions.class_names)):
+        if predictions.multi_label:
+            right = (predicted[:, label] == 1) & (predictions.labels[:, label] == 1)
+        else:
+            right = predictions.correct & (predicted == label)
+        members = np.flatnonzero(right)
+        order = np.argsort(-predictions.probabilities[members, label], kind="stable")
+        ranked += [(rank, label, index) for rank, index in enumerate(members[order].tolist())]
+    return [(index, label) for _, label, index in sorted(ranked)]

@@ -29,8 +29,8 @@ def recalibrate(scored: Predictions, count: int, seed: int = 0) -> dict[str, Any
       seed: of their choice.
 
     Returns:
-      fitted_on (images), temperature, threshold (None with more than two classes), before and after
-      (scores of the other films).
+      fitted_on (images), temperature (a list of those of findings), threshold (None with more than
+      two classes), before and after (scores of the other films).
 
     Raises:
       UserError: more films are asked for than half of the set, or a class has too few patients.
@@ -45,18 +45,19 @@ def recalibrate(scored: Predictions, count: int, seed: int = 0) -> dict[str, Any
     rest, chosen = split.train_and_validation(scored.labels, scored.groups, share, seed)
     local = scored.take(chosen)
     others = scored.take(rest)
-    temperature = calibration.fit(local)
+    temperatures = calibration.fit(local)
+    divisor = calibration.divisor(temperatures, local.multi_label)
     threshold = None
     if scored.positive_index is not None:
-        positive = calibration.rescale(local, temperature.value)
+        positive = calibration.rescale(local, divisor)
         options = thresholds.choose(
             positive.positive, positive.positive_probabilities, positive.groups, "local films"
         )
         threshold = options["youden"]["threshold"]
-    after = calibration.rescale(others, temperature.value)
+    after = calibration.rescale(others, divisor)
     return {
         "fitted_on": len(local),
-        "temperature": plain(temperature),
+        "temperature": plain(temperatures if local.multi_label else temperatures[0]),
         "threshold": threshold,
         "before": plain(metrics.scores(others, detailed=True)),
         "after": plain(metrics.scores(after, detailed=True, threshold=threshold or 0.5)),
@@ -66,9 +67,11 @@ def recalibrate(scored: Predictions, count: int, seed: int = 0) -> dict[str, Any
 def lines(result: dict[str, Any]) -> list[str]:
     """Formats a result for the screen."""
     threshold = result["threshold"]
+    fitted = result["temperature"]
+    values = [each["value"] for each in (fitted if isinstance(fitted, list) else [fitted])]
     texts = [
         f"Fitted to {result['fitted_on']} of these images: temperature "
-        f"{result['temperature']['value']:.2f}"
+        + ", ".join(f"{value:.2f}" for value in values)
         + (f", threshold {threshold:.3f}." if threshold is not None else ".")
         + " On the others, before and after:"
     ]

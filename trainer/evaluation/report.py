@@ -93,11 +93,13 @@ def _content(workdir: Workdir) -> dict[str, Any]:
         "sentence_warns": bool(comparison.get("warns")),
         "copied_note": audit.get("near_duplicates", {}).get("warning"),
         "controls": audit.get("controls", []),
+        "findings": _findings(evaluation, comparison),
         "retrained": audit.get("retrained", []),
         "lungs_note": audit.get("lungs_note"),
         # evaluation.json holds more scores than metrics.json.
         "scores": _with_titles(evaluation.get("scores") or test or {}),
         "subgroups": evaluation.get("subgroups", {}),
+        "subgroup_scores": _subgroup_scores(evaluation.get("subgroups", {})),
         "data_lines": audit.get("lines", []),
         "sites": audit.get("sites"),
         "site_scores": sites.scores(workdir),
@@ -114,12 +116,35 @@ def _content(workdir: Workdir) -> dict[str, Any]:
     return content | {name: evaluation.get(name, []) for name in lists}
 
 
+def _findings(evaluation: dict[str, Any], comparison: dict[str, Any]) -> list[dict[str, Any]]:
+    """Joins the scores of each finding with its comparison; empty for classes."""
+    compared = comparison.get("findings", {})
+    return [
+        {**row, "comparison": compared.get(row["finding"], {})}
+        for row in evaluation.get("findings", [])
+    ]
+
+
 def _read_optional(path: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
 def _with_titles(scores: dict[str, Any]) -> dict[str, Any]:
-    return {_NAMES.get(name, name.replace("_", " ")): estimate for name, estimate in scores.items()}
+    return {_title(name): estimate for name, estimate in scores.items()}
+
+
+def _title(name: str) -> str:
+    for prefix in ("roc_auc_", "sensitivity_"):
+        if name.startswith(prefix):  # Of one class or finding, in the data set's spelling.
+            return f"{_title(prefix[:-1])}, {name.removeprefix(prefix)}"
+    return _NAMES.get(name, name.replace("_", " "))
+
+
+def _subgroup_scores(subgroups: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """Returns score → title of the scores that subgroups have."""
+    rows = [row for column in subgroups.values() for row in column]
+    names = [name for row in rows[:1] for name in row if name not in ("value", "n", "groups")]
+    return {name: _title(name) for name in names}
 
 
 def _spread(path: Path) -> dict[str, Any] | None:

@@ -1,5 +1,7 @@
 """The figures of a training run: learning curves, a training batch, scores of one split."""
 
+import numpy as np
+
 from trainer.analysis import figures, metrics
 from trainer.analysis.predictions import Predictions
 from trainer.data.run import Run
@@ -22,15 +24,24 @@ def draw_training(run: Run, trained: Trained) -> None:
     )
     batch = next(batches.as_numpy_iterator())  # image [batch, side, side, 1] float32
     captions = [
-        f"{figures.short_name(examples.filenames[index])}\n{class_names[label]}"
+        f"{figures.short_name(examples.filenames[index])}\n{_label_text(label, class_names)}"
         for index, label in zip(batch["index"], batch["label"], strict=True)
     ]
     title = f"The first training batch as the network sees it: {run.title}"
     figures.contact_sheet(batch["image"], captions, folder / "augmented.png", title)
 
 
+def _label_text(label: np.ndarray, class_names: tuple[str, ...]) -> str:
+    if label.ndim == 0:
+        return class_names[label]
+    findings = [class_names[index] for index in np.flatnonzero(label == 1)]
+    return ", ".join(findings) or "no finding"
+
+
 def draw_scores(run: Run, split: str, images: Images, predictions: Predictions) -> None:
     """Draws confusion matrix, ROC curve and worst mistakes of one split.
+
+    Several findings an image have no confusion matrix.
 
     Args:
       run: the run that the figures belong to.
@@ -40,7 +51,9 @@ def draw_scores(run: Run, split: str, images: Images, predictions: Predictions) 
     """
     folder = run.workdir.figures
     name = split.capitalize()
-    figures.confusion_matrix(predictions, folder / "confusion_matrix.png", f"{name}: {run.title}")
+    if not predictions.multi_label:
+        path = folder / "confusion_matrix.png"
+        figures.confusion_matrix(predictions, path, f"{name}: {run.title}")
     auc = metrics.roc_auc(predictions)
     # There is no curve where a class is missing.
     if auc.value is not None:

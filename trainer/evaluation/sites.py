@@ -32,23 +32,36 @@ def count_by_class(
       class_names: in label order.
 
     Returns:
-      column: the column that names the sites; rows: site, classes (name → images), largest first;
-      confounded: whether no site has images of two classes. None without such a column.
+      column: the column that names the sites; rows: site, images, classes (name → images), largest
+      first; confounded: what a network can tell by the site alone, because no site has images of
+      two classes, or images with and without a finding. None without such a column.
     """
     names = set.intersection(*(set(records.columns) for records in splits.values()))
     column = next(iter(columns.called_like_sites(sorted(names))), None)
     if column is None:
         return None
     sites = np.concatenate([records.columns[column] for records in splits.values()])
-    labels = np.concatenate([records.labels for records in splits.values()])
+    members = {
+        name: np.concatenate([records.of_class(label) for records in splits.values()])
+        for label, name in enumerate(class_names)
+    }  # [n] bool each
+    multi_label = any(records.labels.ndim == 2 for records in splits.values())
     rows: list[dict[str, Any]] = []
     for site in np.unique(sites):
-        counts = np.bincount(labels[sites == site], minlength=len(class_names))
-        rows.append(
-            {"site": str(site), "classes": dict(zip(class_names, counts.tolist(), strict=True))}
-        )
-    rows.sort(key=lambda row: -sum(row["classes"].values()))
-    confounded = all(np.count_nonzero(list(row["classes"].values())) < 2 for row in rows)
+        of_site = sites == site
+        counts = {name: int(member[of_site].sum()) for name, member in members.items()}
+        rows.append({"site": str(site), "images": int(of_site.sum()), "classes": counts})
+    rows.sort(key=lambda row: -row["images"])
+    if multi_label:
+        confounded = [
+            f"{name} and its absence"
+            for name in class_names
+            if all(row["classes"][name] in (0, row["images"]) for row in rows)
+        ]
+    elif all(np.count_nonzero(list(row["classes"].values())) < 2 for row in rows):
+        confounded = ["two classes"]
+    else:
+        confounded = []
     return {"column": column, "rows": rows, "confounded": confounded}
 
 
@@ -63,8 +76,8 @@ def lines(table: dict[str, Any] | None) -> list[str]:
     if table["confounded"]:
         remedies = "; ".join(f"({number}) {text}" for number, text in enumerate(_REMEDIES, start=1))
         texts.append(
-            f"CONFOUNDED: no {table['column']} has images of two classes, so a network can tell "
-            f"the classes apart by the {table['column']} alone. Remedies: {remedies}."
+            f"CONFOUNDED: no {table['column']} has images of {', '.join(table['confounded'])}, so "
+            f"a network can tell them apart by the {table['column']} alone. Remedies: {remedies}."
         )
     return texts
 

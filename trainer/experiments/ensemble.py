@@ -44,5 +44,5 @@ def save_and_score(
         "seconds": {"total": round(seconds, 1)},
     }
     # No temperature: each member has its own in its network already.
-    scored = Scored(splits, predictions, held_out, duplicates, temperature=None)
+    scored = Scored(splits, predictions, held_out, duplicates, temperatures=None)
     return finish.finish(run, scored, model.network, facts)

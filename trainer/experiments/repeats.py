@@ -173,6 +173,6 @@ def _held_out(members: list[Result], calibrated: bool = True) -> Predictions | N
         if path.exists():
             held_out = predictions.read(path, member.metrics["dataset"]["positive_class"])
             if not calibrated:
-                held_out = calibration.rescale(held_out, 1.0 / member.metrics["temperature"])
+                held_out = calibration.restore(held_out, member.metrics["temperature"])
             splits.append(held_out)
     return predictions.concatenate(splits) if splits else None

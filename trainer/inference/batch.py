@@ -111,8 +111,8 @@ def columns(model: Model) -> list[str]:
     """Names of the CSV columns.
 
     Returns:
-      filename, label, verdict (answered, unsure, refused or error), a probability for each class,
-      reason.
+      filename, label (findings with | between them), verdict (answered, unsure, refused or error),
+      a probability for each class or finding, reason.
     """
     probabilities = [f"probability_{name}" for name in model.facts["class_names"]]
     return ["filename", "label", "verdict", *probabilities, "reason"]

@@ -23,7 +23,7 @@ from trainer.analysis.refusal import Refusal
 from trainer.data import radiograph, views
 from trainer.data.radiograph import Radiograph
 from trainer.errors import UserError
-from trainer.inference import formats
+from trainer.inference import decisions, formats
 
 # ONNX Runtime reads it while it is imported; without it, it reports to its maker.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -44,7 +44,8 @@ class Prediction:
     Attributes:
       verdict: answered, refused, or unsure: the probability lies between the thresholds of 0.95
         sensitivity and of 0.95 specificity.
-      label: the predicted class; empty where the image is refused.
+      label: the predicted class, or findings with | between them; empty where the image is
+        refused.
       probabilities: class → calibrated probability; of a refused image only for the record.
       reason: of a refusal or of unsure, in words; else empty.
     """
@@ -81,6 +82,11 @@ class Model:
         return self.facts.get("view", {}).get("name", views.WHOLE)
 
     @property
+    def multi_label(self) -> bool:
+        """Tells whether an image may have several findings."""
+        return decisions.is_multi_label(self.facts)
+
+    @property
     def opacity_map(self) -> dict[str, Any] | None:
         """The class whose map shows opacities, and the value of a complete one; None without."""
         return self.facts.get("opacity_map")
@@ -91,7 +97,7 @@ class Model:
 
     def explain_radiograph(
         self, image: Radiograph, with_map: bool = True
-    ) -> tuple[Prediction, views.Square, np.ndarray | None]:
+    ) -> tuple[Prediction, views.Square, dict[str, np.ndarray]]:
         """Predicts for one radiograph, and maps the evidence or the opacities.
 
         Args:
@@ -99,7 +105,7 @@ class Model:
           with_map: whether the map is computed.
 
         Returns:
-          (prediction: refused where no lungs are found; the square that the network saw; map of
+          (prediction: refused where no lungs are found; the square that the network saw; maps of
           that square as from `explain`).
         """
         square = views.make_square(image, self.side, self.view)
@@ -121,7 +127,7 @@ class Model:
 
     def explain(
         self, square: np.ndarray, with_map: bool = True
-    ) -> tuple[Prediction, np.ndarray | None]:
+    ) -> tuple[Prediction, dict[str, np.ndarray]]:
         """Predicts and maps the evidence for the predicted class, or the opacities.
 
         Args:
@@ -129,25 +135,24 @@ class Model:
           with_map: whether the map is computed.
 
         Returns:
-          (prediction, map: [side, side] float32, 0 or more; None without a map). A model with an
-          opacity map shows opacities whatever it predicts.
+          (prediction, class → map [side, side] float32, 0 or more). The predicted class has a map,
+          or every finding; in a model with an opacity map that class, whatever is predicted.
         """
         batch = square.reshape(1, *square.shape[:2], 1)  # [1, side, side, 1]
         outputs = self.run(batch, with_map)
         probabilities = outputs["probabilities"][0].astype(np.float64)  # [classes]
         names = self.facts["class_names"]
-        positive = self.facts["positive_class"]
-        index = int(probabilities.argmax())
-        if positive is not None and len(names) == 2:
-            # The threshold was chosen for this class.
-            index = names.index(positive)
-            index = index if probabilities[index] >= self.facts["threshold"] else 1 - index
+        called = decisions.called(probabilities, self.facts)
         verdict, reason = self._verdict(probabilities, outputs["features"][0], batch[0])
-        label = "" if verdict == "refused" else names[index]
+        label = "" if verdict == "refused" else decisions.label(called, self.facts)
         by_class = dict(zip(names, probabilities.tolist(), strict=True))
-        mapped = names.index(self.opacity_map["class"]) if self.opacity_map else index
-        evidence = outputs["map"][0, :, :, mapped] if with_map else None  # [side, side]
-        return Prediction(verdict, label, by_class, reason), evidence
+        mapped = called
+        if self.opacity_map:
+            mapped = [names.index(self.opacity_map["class"])]
+        elif self.multi_label:
+            mapped = list(range(len(names)))
+        maps = {names[index]: outputs["map"][0, :, :, index] for index in mapped if with_map}
+        return Prediction(verdict, label, by_class, reason), maps
 
     def _verdict(
         self, probabilities: np.ndarray, features: np.ndarray, image: np.ndarray
@@ -157,18 +162,8 @@ class Model:
             refusal = self.refusal.verdict(features, image)
             if refusal.refused:
                 return "refused", refusal.reason
-        if self.facts.get("unsure") is None:
-            unsure = not probabilities.max() >= 0.5
-            reason = "no class is more probable than all others together"
-        else:
-            low, high = self.facts["unsure"]
-            index = self.facts["class_names"].index(self.facts["positive_class"])
-            unsure = low <= probabilities[index] < high
-            reason = (
-                f"the probability lies between {low:.2f} and {high:.2f}, "
-                "where held-out radiographs were often called wrongly"
-            )
-        return ("unsure", reason) if unsure else ("answered", "")
+        reason = decisions.unsure_reason(probabilities, self.facts)
+        return ("unsure" if reason else "answered", reason)
 
 
 def load(path: Path) -> Model:

@@ -40,7 +40,8 @@ class Examples:
 
     Attributes:
       images: [n, side, side, 1] uint8, as an array or as `DiskImages` or `RecordImages`.
-      labels: [n] int32, indices into the set's class names.
+      labels: [n] int32, indices into the set's class names; of several findings an image
+        [n, findings] int8: 1, 0, or -1 for unknown.
       groups: [n] str; images of one group (a patient, or copies of one another) are never split.
       filenames: [n] str, as the data set names them.
       has_lungs: [n] bool; False where a view of the lungs shows the whole radiograph. None where
@@ -176,7 +177,8 @@ def training_batches(
       UserError: backgrounds are swapped, and the images are in records.
 
     Returns:
-      A dataset of dicts: image [batch, side, side, 1] float32 in 0..255; label [batch] int32; index
+      A dataset of dicts: image [batch, side, side, 1] float32 in 0..255; label [batch] int32, or
+      [batch, findings]; index
       [batch] int32 into `examples`; noise_seed [batch, 2] int64, one pair an example, for stateless
       dropout; where opacities are painted, opacity [batch, side, side, 1] float32 in 0..1. Every
       field is a function of (seed, step, position in the global batch) alone, so the number of

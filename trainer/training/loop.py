@@ -251,7 +251,8 @@ def _find_problem(run: Run, history: list[dict[str, Any]], metrics: dict[str, fl
         progress.recent_losses(history, recovery.WINDOW),
         metrics["loss"],
         metrics["gradient_norm"],
-        len(run.data.class_names),
+        # A finding is there or not.
+        2 if run.data.multi_label else len(run.data.class_names),
         run.config.precision == "mixed_float16",
     )
 

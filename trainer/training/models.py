@@ -17,6 +17,7 @@ from trainer.errors import UserError
 from trainer.training.layers import BatchNormalization, BiasReLU, StatelessDropout
 
 _LAST_MAP = "last_map"
+_PROBABILITIES = "probabilities"
 OPACITY_LOGITS = "opacity_logits"
 OPACITY_SCALE = 16.0  # last_map of `opacity` over the opacity's share, which is in 0..1
 
@@ -92,8 +93,13 @@ def is_source_free(config: TrainConfig) -> bool:
     return _model(config).source_free
 
 
-def build(config: TrainConfig, classes: int) -> keras.Model:
+def build(config: TrainConfig, classes: int, multi_label: bool = False) -> keras.Model:
     """Builds the network of a resolved configuration.
+
+    Args:
+      config: resolved.
+      classes: number of classes or findings.
+      multi_label: whether an image may have several findings; each then has its own probability.
 
     Returns:
       A model from [batch, image_size, image_size, 1] in 0..255 to a dict: logits and probabilities,
@@ -118,10 +124,10 @@ def build(config: TrainConfig, classes: int) -> keras.Model:
     # A single feature starts without a sign: a short training cannot turn a wrong one.
     start = "zeros" if x.shape[-1] == 1 else "glorot_uniform"
     logits = layers.Dense(classes, kernel_initializer=start, name="logits", dtype=dtype)(x)
-    outputs = {
-        "logits": logits,
-        "probabilities": layers.Softmax(name="probabilities", dtype=dtype)(logits),
-    }
+    activation = layers.Softmax(name=_PROBABILITIES, dtype=dtype)
+    if multi_label:
+        activation = layers.Activation("sigmoid", name=_PROBABILITIES, dtype=dtype)
+    outputs = {"logits": logits, _PROBABILITIES: activation(logits)}
     network = keras.Model(image, outputs, name=config.model)
     if any(layer.name == OPACITY_LOGITS for layer in network.layers):
         outputs[OPACITY_LOGITS] = network.get_layer(OPACITY_LOGITS).output
@@ -134,6 +140,11 @@ def build(config: TrainConfig, classes: int) -> keras.Model:
     return network
 
 
+def is_multi_label(model: keras.Model) -> bool:
+    """Tells whether each output of a network has its own probability."""
+    return not isinstance(model.get_layer(_PROBABILITIES), layers.Softmax)
+
+
 def without_strategy(model: keras.Model, config: TrainConfig) -> keras.Model:
     """Copies a network for one process alone; several workers must all call it.
 
@@ -142,7 +153,7 @@ def without_strategy(model: keras.Model, config: TrainConfig) -> keras.Model:
     """
     if config.strategy != "multi_worker":
         return model
-    copy = build(config, model.output["logits"].shape[-1])
+    copy = build(config, model.output["logits"].shape[-1], is_multi_label(model))
     copy.set_weights(model.get_weights())
     return copy
 

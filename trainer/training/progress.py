@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from trainer.analysis import predictions
 from trainer.training.distribution import Workers
 from trainer.workdir import Workdir
 
@@ -71,7 +72,7 @@ def epoch_record(
       epoch_ends: from `input_pipeline.epoch_end_steps`.
       step: that ends the epoch.
       probabilities: [n, classes], of the validation images; n may be 0.
-      labels: [n] int.
+      labels: [n] int, or [n, findings] int.
     """
     epoch = epoch_ends.index(step) + 1
     previous_end = epoch_ends[epoch - 2] if epoch > 1 else 0
@@ -83,10 +84,9 @@ def epoch_record(
         "train_accuracy": float(np.mean([line["accuracy"] for line in lines])),
     }
     if len(labels):
-        label_probabilities = probabilities[np.arange(len(labels)), labels]  # [n]
-        label_probabilities = np.clip(label_probabilities, 1e-7, 1.0)  # the logarithm stays finite
-        record["validation_loss"] = float(-np.log(label_probabilities).mean())
-        record["validation_accuracy"] = float((probabilities.argmax(axis=1) == labels).mean())
+        record["validation_loss"] = float(predictions.log_losses(labels, probabilities).mean())
+        accuracies = predictions.accuracies(labels, probabilities)
+        record["validation_accuracy"] = float(accuracies.mean())
     return record
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy import special
 
 from trainer import compat
 from trainer.config import TrainConfig
@@ -77,17 +78,18 @@ def create_train_state(
     Args:
       config: resolved.
       strategy: from `distribution.make_strategy`.
-      classes: number of classes.
+      classes: number of classes or findings.
       steps: length of the run.
       steps_per_epoch: images divided by the batch size.
-      labels: [n] int, of the training split; the weights of the classes follow from them.
+      labels: [n] int, of the training split; the weights of the classes follow from them. Of
+        several findings an image [n, findings] int, 1, 0 or -1 (unknown).
       positive: the class of an image that opacities were painted into.
     """
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.precision)
     learning_rate = make_learning_rate(config, steps, steps_per_epoch)
     with strategy.scope():
-        model = models.build(config, classes)
+        model = models.build(config, classes, multi_label=labels.ndim == 2)
         optimizer = make_optimizer(config, learning_rate)
         optimizer.build(model.trainable_variables)
     return TrainState(
@@ -151,14 +153,19 @@ def make_optimizer(
 def expected_counts(
     labels: np.ndarray, classes: int, painted: float = 0.0, positive: int | None = None
 ) -> np.ndarray:
-    """Counts the images of each class, [classes] float, as training sees them.
+    """Counts the images of each class as training sees them.
+
+    Returns:
+      [classes] float; of findings [findings, 2], images without and with each.
 
     Args:
-      labels: [n] int.
+      labels: [n] int, or [n, findings] int.
       classes: number of classes.
       painted: share of the images that opacities are painted into, in 0..1.
       positive: the class that these are of.
     """
+    if labels.ndim == 2:
+        return np.stack([(labels == value).sum(axis=0) for value in (0, 1)], axis=1).astype(float)
     counts = np.bincount(labels, minlength=classes).astype(float)
     if positive is None:
         return counts
@@ -171,15 +178,17 @@ def class_weights(counts: np.ndarray, used: bool) -> tf.Tensor:
     """The weight of each class, inverse to its frequency.
 
     Args:
-      counts: [classes] float, images of each class.
+      counts: [classes] float, images of each class; of findings [findings, 2].
       used: whether to weight at all.
 
     Returns:
-      [classes] float32 with a mean of 1 over the images; all ones if not used.
+      float32 of the shape of `counts` with a mean of 1 over the images, of each finding; all ones
+      if not used.
     """
     if not used:
-        return tf.ones(len(counts))
-    return tf.constant(counts.sum() / (len(counts) * np.maximum(counts, 1.0)), tf.float32)
+        return tf.ones(counts.shape)
+    total = counts.sum(axis=-1, keepdims=True)
+    return tf.constant(total / (counts.shape[-1] * np.maximum(counts, 1.0)), tf.float32)
 
 
 def make_train_step(
@@ -196,12 +205,14 @@ def make_train_step(
       optimizer: made in the strategy's scope, and built.
       strategy: of training.
       config: its batch_size, precision, label_smoothing and clip_norm.
-      weights: [classes] float32, of the classes in the loss.
+      weights: [classes] float32, of the classes in the loss; of findings [findings, 2].
 
     Returns:
       A function from a batch to scalars: loss, accuracy and gradient_norm of the global batch
       before the update, and the learning_rate of the update.
     """
+    multi_label = models.is_multi_label(model)
+    example_losses = _finding_losses if multi_label else _losses
     scales_loss = config.precision == "mixed_float16"
     compat.sum_gradients_in_step(optimizer)
 
@@ -209,7 +220,7 @@ def make_train_step(
         with layers.example_seeds(batch["noise_seed"]), tf.GradientTape() as tape:
             outputs = model(batch["image"], training=True)
             logits = outputs["logits"]  # [batch, classes]
-            losses = _losses(batch["label"], logits, weights, config.label_smoothing)  # [batch]
+            losses = example_losses(batch["label"], logits, weights, config.label_smoothing)
             if models.OPACITY_LOGITS in outputs:
                 losses += opacity_losses(batch["opacity"], outputs[models.OPACITY_LOGITS])
             loss = tf.reduce_sum(losses) / config.batch_size  # the replicas' share of the mean
@@ -221,7 +232,10 @@ def make_train_step(
         if config.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm * scale, norm)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        correct = tf.equal(tf.argmax(logits, 1, tf.int32), batch["label"])  # [batch]
+        if multi_label:
+            correct = _finding_accuracies(batch["label"], logits)  # [batch]
+        else:
+            correct = tf.equal(tf.argmax(logits, 1, tf.int32), batch["label"])  # [batch]
         return {
             "loss": loss,
             "accuracy": tf.reduce_sum(tf.cast(correct, tf.float32)) / config.batch_size,
@@ -252,7 +266,7 @@ def make_predict(
 
     Returns:
       A function from images [n, side, side, 1] uint8 to probabilities [n, classes] float64, whose
-      rows sum to 1.
+      rows sum to 1; of findings each is a probability by itself.
     """
     batch_size = _PREDICTION_BATCH * strategy.num_replicas_in_sync
 
@@ -276,6 +290,8 @@ def make_predict(
             # The rest is padding.
             logits.append(forward(distributed).numpy()[:count].astype(np.float64))
         powers = np.concatenate(logits)
+        if models.is_multi_label(model):
+            return special.expit(powers)
         powers = np.exp(powers - powers.max(axis=1, keepdims=True))  # [n, classes]
         return powers / powers.sum(axis=1, keepdims=True)
 
@@ -310,3 +326,23 @@ def _losses(
     targets = targets * (1.0 - label_smoothing) + label_smoothing / classes
     losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)  # [batch]
     return losses * tf.cast(tf.gather(weights, labels), logits.dtype)
+
+
+def _finding_losses(
+    labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor, label_smoothing: float
+) -> tf.Tensor:
+    # Weighted binary cross-entropy, the mean over findings, [batch]; an unknown one adds nothing.
+    present = tf.cast(labels == 1, logits.dtype)  # [batch, findings]
+    targets = present * (1.0 - label_smoothing) + label_smoothing / 2.0
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+    absent_weight, present_weight = tf.unstack(tf.cast(weights, logits.dtype), axis=1)
+    losses *= present * present_weight + (1.0 - present) * absent_weight
+    # Divided by all findings: the gradient of a known one does not depend on the others.
+    return tf.reduce_mean(losses * tf.cast(labels >= 0, logits.dtype), axis=1)
+
+
+def _finding_accuracies(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    # Share of an image's known findings on the right side of one half, [batch].
+    known = tf.cast(labels >= 0, tf.float32)  # [batch, findings]
+    correct = tf.cast(tf.equal(logits >= 0.0, labels == 1), tf.float32)
+    return tf.math.divide_no_nan(tf.reduce_sum(correct * known, 1), tf.reduce_sum(known, 1))
