@@ -94,7 +94,7 @@ def find(
         images = _with_classes(images, classes, several)
     remarks = list(images.remarks)
     if images.labels.multi:
-        labels, remark = _without_uncertain(images.labels, config.uncertain or "ignore")
+        labels, remark = without_uncertain(images.labels, config.uncertain or "ignore")
         images = dataclasses.replace(images, labels=labels)
         remarks += remark
     splits, remark = _with_test(images, config.test_fraction)
@@ -107,7 +107,7 @@ def find(
     positive = _positive_class(images.labels, config.positive_class)
     entries: dict[str, list[Entry]] = {name: [] for name in columns.SPLITS}
     for index, name in enumerate(splits):
-        entries[name].append(_entry(images, index, fixed=bool(classes)))
+        entries[name].append(entry(images, index, fixed=bool(classes)))
     if images.labels.multi:
         _check_splits(manual_dir, entries)
     else:
@@ -149,7 +149,7 @@ def _with_classes(images: RadiographSet, classes: Sequence[str], several: bool) 
     return dataclasses.replace(images, labels=labels)
 
 
-def _without_uncertain(labels: Labels, treatment: str) -> tuple[Labels, list[str]]:
+def without_uncertain(labels: Labels, treatment: str) -> tuple[Labels, list[str]]:
     """Gives blank labels the value 0, and uncertain ones that of a treatment.
 
     Args:
@@ -188,7 +188,7 @@ def _with_positives(labels: Labels, splits: list[str]) -> tuple[Labels, list[str
     return kept, [f"no image of train has {', '.join(missing)}: left out"]
 
 
-def _entry(images: RadiographSet, index: int, fixed: bool) -> Entry:
+def entry(images: RadiographSet, index: int, fixed: bool) -> Entry:
     """Makes the entry of one image.
 
     Args:
