@@ -43,6 +43,7 @@ config_flags.define_flags(
     "label_columns",
     "patient_column",
     "split_column",
+    "hold_out_site",
     "positive_class",
     "test_fraction",
     "phantom_train",

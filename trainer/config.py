@@ -77,6 +77,11 @@ class TrainConfig:
     )
     patient_column: str | None = _data(None, "Column of the patients.")
     split_column: str | None = _data(None, "Column of train, validation or test.")
+    hold_out_site: str | None = _data(
+        None,
+        "Site (hospital) whose images are the test split, by the table's column of sites; the "
+        "other sites are train and validation.",
+    )
     positive_class: str | None = _data(
         None, "Class that sensitivity refers to, of two. Default: the one that is not normal."
     )

@@ -21,16 +21,36 @@ from trainer.data.radiograph_set import RadiographSet
 from trainer.data.table_labels import Labels
 from trainer.errors import UserError
 
+_READING = (  # Settings that say how a folder is read.
+    "image_column",
+    "label_columns",
+    "patient_column",
+    "split_column",
+    "hold_out_site",
+    "positive_class",
+    "uncertain",
+)
+
 _SEED = 0  # Of the test split that is carved out: a set has one, whatever the seed of a run.
 
 
-def read(manual_dir: Path, download_dir: Path, config: TrainConfig) -> RadiographSet:
+def given_flags(config: TrainConfig) -> list[str]:
+    """Lists the flags of a configuration that say how a folder is read, as --NAME=VALUE."""
+    values = {name: getattr(config, name) for name in _READING}
+    return [f"--{name}={value}" for name, value in values.items() if value]
+
+
+def read(
+    manual_dir: Path, download_dir: Path, config: TrainConfig, classes: Sequence[str] = ()
+) -> RadiographSet:
     """Reads a folder or zip with the columns that a configuration names.
 
     Args:
       manual_dir: a folder or a zip.
       download_dir: zips are unpacked below it.
-      config: its fields image_column, label_columns, patient_column and split_column count.
+      config: its fields image_column, label_columns, patient_column, split_column and
+        hold_out_site count.
+      classes: names that are known to be of classes, for a set that may have one of them alone.
 
     Raises:
       UserError: as `radiograph_set.read`.
@@ -43,6 +63,8 @@ def read(manual_dir: Path, download_dir: Path, config: TrainConfig) -> Radiograp
         config.patient_column,
         config.split_column,
         tuple(name.strip() for name in labels if name.strip()),
+        config.hold_out_site,
+        tuple(classes),
     )
     return radiograph_set.read(manual_dir, named)
 
@@ -72,7 +94,7 @@ def find(
         images = _with_classes(images, classes, several)
     remarks = list(images.remarks)
     if images.labels.multi:
-        labels, remark = _without_uncertain(images.labels, config.uncertain or "ignore")
+        labels, remark = without_uncertain(images.labels, config.uncertain or "ignore")
         images = dataclasses.replace(images, labels=labels)
         remarks += remark
     splits, remark = _with_test(images, config.test_fraction)
@@ -85,7 +107,7 @@ def find(
     positive = _positive_class(images.labels, config.positive_class)
     entries: dict[str, list[Entry]] = {name: [] for name in columns.SPLITS}
     for index, name in enumerate(splits):
-        entries[name].append(_entry(images, index, fixed=bool(classes)))
+        entries[name].append(entry(images, index, fixed=bool(classes)))
     if images.labels.multi:
         _check_splits(manual_dir, entries)
     else:
@@ -105,6 +127,9 @@ def find(
 
 def _with_classes(images: RadiographSet, classes: Sequence[str], several: bool) -> RadiographSet:
     """Puts classes or findings into the order and the spelling of a set."""
+    if several and not images.labels.multi:
+        # A part of the set, in which no image has two findings.
+        images = dataclasses.replace(images, labels=table_labels.as_findings(images.labels))
     by_name = {normalize(name): index for index, name in enumerate(classes)}
     names = [normalize(name) for name in images.labels.names]
     # A rare finding may be missing from a part of the set, a class may not.
@@ -124,7 +149,7 @@ def _with_classes(images: RadiographSet, classes: Sequence[str], several: bool) 
     return dataclasses.replace(images, labels=labels)
 
 
-def _without_uncertain(labels: Labels, treatment: str) -> tuple[Labels, list[str]]:
+def without_uncertain(labels: Labels, treatment: str) -> tuple[Labels, list[str]]:
     """Gives blank labels the value 0, and uncertain ones that of a treatment.
 
     Args:
@@ -163,7 +188,7 @@ def _with_positives(labels: Labels, splits: list[str]) -> tuple[Labels, list[str
     return kept, [f"no image of train has {', '.join(missing)}: left out"]
 
 
-def _entry(images: RadiographSet, index: int, fixed: bool) -> Entry:
+def entry(images: RadiographSet, index: int, fixed: bool) -> Entry:
     """Makes the entry of one image.
 
     Args:
@@ -202,7 +227,14 @@ def _with_test(images: RadiographSet, fraction: float) -> tuple[list[str], list[
     train = np.array([index for index, name in enumerate(splits) if name == "train"])
     labels = images.labels.values[train]
     groups = np.array(images.groups)[train]
-    _, test = split.train_and_validation(labels, groups, fraction, _SEED)
+    try:
+        _, test = split.train_and_validation(labels, groups, fraction, _SEED)
+    except UserError as error:
+        raise UserError(
+            f"{images.root} has no test split, and a class with a single patient, so "
+            f"--test_fraction={fraction:g} cannot carve one out; add patients, or name the splits "
+            "with --split_column."
+        ) from error
     for index in train[test]:
         splits[index] = "test"
     remark = (
