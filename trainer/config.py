@@ -69,6 +69,11 @@ class TrainConfig:
     label_columns: str | None = _data(
         None, "Column of classes, or columns of findings, with commas between them."
     )
+    classes: str | None = _data(
+        None,
+        "Classes or findings to learn, with commas between them; images of other classes are left "
+        "out. Default: all.",
+    )
     uncertain: str | None = _data(
         None,
         "Findings marked -1, uncertain. ignore: no loss and no score; ones; zeros. Default: "

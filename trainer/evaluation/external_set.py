@@ -4,17 +4,13 @@ name, records, remarks = open_external("OTHER_FOLDER", data, TrainConfig())
 """
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from trainer.config import TrainConfig
-from trainer.data import any_source, records
+from trainer.data import any_source, class_selection, records
 from trainer.data.annotations import normalize
 from trainer.data.image_folder import Entry
 from trainer.data.prepared import PreparedDataset
-from trainer.data.radiograph_set import RadiographSet
 from trainer.data.records import Records
 from trainer.errors import UserError
 from trainer.evaluation import near_duplicates
@@ -90,57 +86,22 @@ def _entries(
         )
         images = dataclasses.replace(images, labels=labels)
         remarks += uncertain
-    indices = _class_indices(folder, images.labels.names, data.class_names)
-    remarks += _left_out(images, indices)
-    images = _with_classes(images, indices, data.class_names)
-    if images.labels.multi:
-        missing = [
-            name for index, name in enumerate(data.class_names) if index not in indices.tolist()
-        ]
-        if missing:
-            remarks.append(f"{', '.join(missing)}: not labelled there, so not scored")
+    there = {normalize(name) for name in images.labels.names}
+    missing = [name for name in data.class_names if normalize(name) not in there]
+    if len(missing) == len(data.class_names):
+        raise UserError(
+            f"{folder} has {', '.join(images.labels.names)}, and the run "
+            f"{', '.join(data.class_names)}; call them as the run does."
+        )
+    # -1: unknown where the other hospital does not label a finding.
+    images, left_out = class_selection.select(images, data.class_names, missing=-1)
+    remarks += left_out
+    if images.labels.multi and missing:
+        remarks.append(f"{', '.join(missing)}: not labelled there, so not scored")
     entries = [
         any_source.entry(images, index, fixed=True) for index in range(len(images.filenames))
     ]
     return [_renamed(entry) for entry in entries], remarks
-
-
-def _class_indices(folder: Path, names: Sequence[str], class_names: Sequence[str]) -> np.ndarray:
-    """Returns the index of each name among the run's classes, [names] int; -1 for none."""
-    by_name = {normalize(name): index for index, name in enumerate(class_names)}
-    indices = np.array([by_name.get(normalize(name), -1) for name in names])
-    if (indices < 0).all():
-        raise UserError(
-            f"{folder} has {', '.join(names)}, and the run {', '.join(class_names)}; call them as "
-            "the run does."
-        )
-    return indices
-
-
-def _left_out(images: RadiographSet, indices: np.ndarray) -> list[str]:
-    """Returns a remark on the classes or findings that the run does not have."""
-    values = images.labels.values
-    counts = []
-    for position in np.flatnonzero(indices < 0):
-        marked = values[:, position] == 1 if images.labels.multi else values == position
-        counts.append(f"{images.labels.names[position]} ({marked.sum()} images)")
-    kind = "findings" if images.labels.multi else "classes"
-    return [f"{kind} that the run does not have, left out: {', '.join(counts)}"] if counts else []
-
-
-def _with_classes(
-    images: RadiographSet, indices: np.ndarray, class_names: Sequence[str]
-) -> RadiographSet:
-    """Selects the images, or the findings, of the run's classes, in its label order."""
-    if images.labels.multi:
-        # -1: unknown where the other hospital does not label a finding.
-        values = np.full((len(images.filenames), len(class_names)), -1, np.int8)
-        values[:, indices[indices >= 0]] = images.labels.values[:, indices >= 0]
-    else:
-        values = indices[images.labels.values]
-    labels = dataclasses.replace(images.labels, names=tuple(class_names), values=values)
-    images = dataclasses.replace(images, labels=labels)
-    return images if labels.multi else images.take(np.flatnonzero(values >= 0))
 
 
 def _renamed(entry: Entry) -> Entry:
