@@ -72,7 +72,7 @@ def _nodule(anatomy: Anatomy, aerated: np.ndarray, rng: np.random.Generator) -> 
     depth = ndimage.distance_transform_edt(aerated > 0.5) / _UNIT
     for _ in range(int(rng.integers(1, 4))):
         radius = rng.uniform(0.09, 0.13)
-        density = rng.uniform(0.54, 0.74)
+        density = rng.uniform(0.60, 0.80)
         centres = np.flatnonzero((depth > radius) & (anatomy.y < 0.15))
         centre = centres[rng.integers(len(centres))]
         distance = np.hypot(
