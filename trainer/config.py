@@ -34,6 +34,7 @@ def _setting(group: str, default: Any, help: str, **rules: Any) -> Any:
 # One function per group, so that a declaration below names its group in one word.
 _data = functools.partial(_setting, "Data")
 _data_access = functools.partial(_setting, "Data", part_of_result=False)
+_reading = functools.partial(_setting, "Data", reading=True)  # How a folder is read.
 _model = functools.partial(_setting, "Model")
 _optimization = functools.partial(_setting, "Optimization")
 _validation = functools.partial(_setting, "Validation")
@@ -65,29 +66,29 @@ class TrainConfig:
     manual_dir: str | None = _data_access(
         None, "Radiographs: a folder or zip in any layout: folders of classes, a table of labels."
     )
-    image_column: str | None = _data(None, "Column of a table that names the image.")
-    label_columns: str | None = _data(
+    image_column: str | None = _reading(None, "Column of a table that names the image.")
+    label_columns: str | None = _reading(
         None, "Column of classes, or columns of findings, with commas between them."
     )
-    classes: str | None = _data(
+    classes: str | None = _reading(
         None,
         "Classes or findings to learn, with commas between them; images of other classes are left "
         "out. Default: all.",
     )
-    uncertain: str | None = _data(
+    uncertain: str | None = _reading(
         None,
         "Findings marked -1, uncertain. ignore: no loss and no score; ones; zeros. Default: "
         "ignore.",
         choices=("ignore", "ones", "zeros"),
     )
-    patient_column: str | None = _data(None, "Column of the patients.")
-    split_column: str | None = _data(None, "Column of train, validation or test.")
-    hold_out_site: str | None = _data(
+    patient_column: str | None = _reading(None, "Column of the patients.")
+    split_column: str | None = _reading(None, "Column of train, validation or test.")
+    hold_out_site: str | None = _reading(
         None,
         "Site (hospital) whose images are the test split, by the table's column of sites; the "
         "other sites are train and validation.",
     )
-    positive_class: str | None = _data(
+    positive_class: str | None = _reading(
         None, "Class that sensitivity refers to, of two. Default: the one that is not normal."
     )
     test_fraction: float = _data(
@@ -384,6 +385,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         config_rules.check(self)
+
+
+READING = tuple(
+    field.name for field in dataclasses.fields(TrainConfig) if field.metadata.get("reading")
+)
+"""Names of the settings that say how a folder is read."""
 
 
 def from_dict(values: dict[str, Any]) -> TrainConfig:

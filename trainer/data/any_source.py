@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.config import TrainConfig
+from trainer.config import READING, TrainConfig
 from trainer.data import (
     archive,
     class_selection,
@@ -28,23 +28,12 @@ from trainer.data.radiograph_set import RadiographSet
 from trainer.data.table_labels import Labels
 from trainer.errors import UserError
 
-_READING = (  # Settings that say how a folder is read.
-    "image_column",
-    "label_columns",
-    "classes",
-    "patient_column",
-    "split_column",
-    "hold_out_site",
-    "positive_class",
-    "uncertain",
-)
-
 _SEED = 0  # Of the test split that is carved out: a set has one, whatever the seed of a run.
 
 
 def given_flags(config: TrainConfig) -> list[str]:
     """Lists the flags of a configuration that say how a folder is read, as --NAME=VALUE."""
-    values = {name: getattr(config, name) for name in _READING}
+    values = {name: getattr(config, name) for name in READING}
     return [f"--{name}={value}" for name, value in values.items() if value]
 
 
