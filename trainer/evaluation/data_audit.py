@@ -146,7 +146,7 @@ def describe_near_duplicates(dataset: AuditedSet) -> dict[str, Any]:
         elsewhere = sum(row["same_label"] == "" for row in rows)
         line = (
             f"{len(rows)} pairs of near-duplicates: {across} across train and test, "
-            f"{between_groups} between groups (patients) that groups.csv tells apart, "
+            f"{between_groups} between groups (patients) that the set tells apart, "
             f"{between_classes} between classes"
         )
         if elsewhere:

@@ -63,7 +63,7 @@ def evaluate_trained(
     test = duplicates.merge_records(splits["test"])
     evaluation_set = EvaluationSet("test", test, sample_remarks(splits["test"]))
     tested, _ = score(run, model, evaluation_set, fitted)
-    # The audit merges groups itself, after it has counted pairs between the patients of groups.csv.
+    # The audit merges groups itself, after it has counted pairs between the set's patients.
     wholes = {name: images.whole_radiographs() for name, images in splits.items()}
     facts = audit.audit_beside_model(run, wholes, duplicates, tested).facts
     counts = facts["near_duplicates"]
