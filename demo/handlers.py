@@ -18,7 +18,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demo import auth, serving, text
+from demo import auth, drawing, serving, text
 from trainer.errors import UserError
 from trainer.inference import batch
 
@@ -48,13 +48,13 @@ def slider_images(
     """
     if result is None:
         return None
-    grey = serving.apply_window(result.film, width, level)  # [height, width]
+    grey = drawing.apply_window(result.film, width, level)  # [height, width]
     plain = evidence = np.repeat(grey[..., None], 3, axis=2)  # [height, width, 3]
     on_film = result.evidence_on_film(finding)
     if on_film is not None:
-        evidence = serving.overlay(grey, on_film, opacity, result.full)
+        evidence = drawing.overlay(grey, on_film, opacity, result.full)
     if result.lungs is not None and display != WHOLE:
-        change = serving.outline if display == OUTLINED else serving.cut
+        change = drawing.outline if display == OUTLINED else drawing.cut
         plain, evidence = (change(picture, result.lungs) for picture in (plain, evidence))
     return plain, evidence
 

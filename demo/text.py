@@ -138,13 +138,14 @@ def trust(served: Served) -> str:
     sentence = metrics.get("comparison", {}).get("sentence", "")
     images = ", ".join(f"{count} {split}" for split, count in dataset.get("images", {}).items())
     class_names = ", ".join(dataset.get("class_names", []))
+    kind = "findings" if served.model.multi_label else "classes"
     paragraphs = [
         "\n".join(lines),
         _findings_table(metrics),
         f"**{escape(sentence)}**" if sentence else "",
         (
             f"Trained on {dataset.get('name')} ({images} images); "
-            f"classes: {class_names}, as the data set calls them."
+            f"{kind}: {class_names}, as the data set calls them."
         ),
         *served.evaluation.get("calibration_lines", []),
         *served.evaluation.get("refusal_lines", []),

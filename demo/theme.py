@@ -24,13 +24,14 @@ CSS = """
 .gradio-container .column, .gradio-container .tabitem, #table {
   min-width: 0 !important; max-width: 100%; }
 #table { overflow-x: auto; }
+#meaning th, #meaning td { word-break: normal; overflow-wrap: normal; padding: .3rem .5rem; }
 @media (max-width: 700px) {
   .stacked { flex-direction: column !important; flex-wrap: nowrap !important; }
   .stacked > .column { display: contents !important; }
   .stacked > .column > * { width: 100% !important; flex: none !important; order: 4; }
   .stacked > .column > #upload { order: 1; }
   .stacked > .column > #verdict { order: 2; }
-  .stacked > .column > #evidence { order: 3; }
+  .stacked > .column > #evidence, .stacked > .column > .form:has(#finding) { order: 3; }
 }
 #examples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); }
 body:not(.dark) button[role=tab][aria-selected=true] { color: #1d4ed8 !important; }

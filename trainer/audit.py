@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from trainer import cli, config_flags, tf_startup
-from trainer.config import TrainConfig
+from trainer.config import READING, TrainConfig
 from trainer.errors import UserError
 
 _WORKDIR = flags.DEFINE_string(
@@ -39,11 +39,7 @@ config_flags.define_flags(
     "dataset",
     "data_dir",
     "manual_dir",
-    "image_column",
-    "label_columns",
-    "patient_column",
-    "split_column",
-    "positive_class",
+    *READING,
     "test_fraction",
     "phantom_train",
     "phantom_test",

@@ -34,6 +34,7 @@ def _setting(group: str, default: Any, help: str, **rules: Any) -> Any:
 # One function per group, so that a declaration below names its group in one word.
 _data = functools.partial(_setting, "Data")
 _data_access = functools.partial(_setting, "Data", part_of_result=False)
+_reading = functools.partial(_setting, "Data", reading=True)  # How a folder is read.
 _model = functools.partial(_setting, "Model")
 _optimization = functools.partial(_setting, "Optimization")
 _validation = functools.partial(_setting, "Validation")
@@ -65,19 +66,29 @@ class TrainConfig:
     manual_dir: str | None = _data_access(
         None, "Radiographs: a folder or zip in any layout: folders of classes, a table of labels."
     )
-    image_column: str | None = _data(None, "Column of a table that names the image.")
-    label_columns: str | None = _data(
+    image_column: str | None = _reading(None, "Column of a table that names the image.")
+    label_columns: str | None = _reading(
         None, "Column of classes, or columns of findings, with commas between them."
     )
-    uncertain: str | None = _data(
+    classes: str | None = _reading(
+        None,
+        "Classes or findings to learn, with commas between them; images of other classes are left "
+        "out. Default: all.",
+    )
+    uncertain: str | None = _reading(
         None,
         "Findings marked -1, uncertain. ignore: no loss and no score; ones; zeros. Default: "
         "ignore.",
         choices=("ignore", "ones", "zeros"),
     )
-    patient_column: str | None = _data(None, "Column of the patients.")
-    split_column: str | None = _data(None, "Column of train, validation or test.")
-    positive_class: str | None = _data(
+    patient_column: str | None = _reading(None, "Column of the patients.")
+    split_column: str | None = _reading(None, "Column of train, validation or test.")
+    hold_out_site: str | None = _reading(
+        None,
+        "Site (hospital) whose images are the test split, by the table's column of sites; the "
+        "other sites are train and validation.",
+    )
+    positive_class: str | None = _reading(
         None, "Class that sensitivity refers to, of two. Default: the one that is not normal."
     )
     test_fraction: float = _data(
@@ -133,11 +144,23 @@ class TrainConfig:
     model: str = _model(
         "cnn",
         "cnn: the reference, made fast; seed_cnn: the reference; compact: a small ResNet; opacity: "
-        "finds painted opacities; without --rounds and --teacher it sees no positive image.",
+        "finds painted opacities; without --rounds and --teacher it sees no positive image. Or a "
+        "network of keras.applications by its name: densenet121, efficientnetv2b0, resnet50, ….",
+    )
+    weights: str | None = _model(
+        None,
+        "Weights that a network of keras.applications starts from: imagenet, none, or a file "
+        "without the top (…_notop.h5). Default: imagenet, for these networks.",
+    )
+    init_from: str | None = _model(
+        None,
+        "Workdir of a finished run of the same model, whose weights to start from; where its "
+        "classes differ, the last layer is new. Default: none.",
     )
     image_size: int | None = _model(
         None,
-        "Side length of the input in pixels. Default: 500; compact 256; opacity 128.",
+        "Side length of the input in pixels. Default: 500; compact 256; opacity 128. Networks of "
+        "keras.applications: 224.",
         low=32,
         high=2000,
     )
@@ -162,6 +185,19 @@ class TrainConfig:
     )
     weight_decay: float | None = _optimization(
         None, "Decoupled weight decay of adamw. Default: 0; compact 0.01; opacity 0.01.", low=0.0
+    )
+    freeze_epochs: int | None = _optimization(
+        None,
+        "Epochs in which only the layers after the last feature map are trained. Default: 0. "
+        "Networks of keras.applications that do not start from random weights: 1.",
+        low=0,
+    )
+    backbone_rate: float | None = _optimization(
+        None,
+        "Factor of the learning rate of the layers up to the last feature map. Default: 1. "
+        "Networks of keras.applications that do not start from random weights: 0.1.",
+        above=0.0,
+        high=1.0,
     )
     label_smoothing: float = _optimization(
         0.0, "Share of the target spread over all classes.", low=0.0, high=0.5
@@ -349,6 +385,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         config_rules.check(self)
+
+
+READING = tuple(
+    field.name for field in dataclasses.fields(TrainConfig) if field.metadata.get("reading")
+)
+"""Names of the settings that say how a folder is read."""
 
 
 def from_dict(values: dict[str, Any]) -> TrainConfig:

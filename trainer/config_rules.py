@@ -73,6 +73,9 @@ def _machine_errors(config: _Config) -> dict[str, bool]:
             several_workers
             and (config.seeds > 1 or all_folds or config.ensemble or config.rounds > 1)
         ),
+        "--weights and --init_from: give one of them.": (
+            config.init_from is not None and config.weights not in (None, "none")
+        ),
         "--paint_opacities needs lungs to paint into; add --view=lungs.": (
             bool(config.paint_opacities) and config.view == "whole"
         ),

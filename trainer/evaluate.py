@@ -5,9 +5,12 @@ python -m trainer.evaluate --workdir=runs/mine --manual_dir=OTHER_FOLDER[,ANOTHE
 python -m trainer.evaluate --workdir=runs/mine --compare=runs/other
 """
 
+from typing import Any
+
 from absl import flags
 
-from trainer import cli, tf_startup
+from trainer import cli, config_flags, tf_startup
+from trainer.config import TrainConfig
 
 _WORKDIR = cli.define_workdir()
 _SPLIT = flags.DEFINE_enum(
@@ -16,8 +19,8 @@ _SPLIT = flags.DEFINE_enum(
 _MANUAL_DIR = flags.DEFINE_list(
     "manual_dir",
     [],
-    "Evaluate on these folders instead (external validation), one after the other: the classes' "
-    "folders side by side, at any depth. Copies of training images are left out.",
+    "Evaluate on these folders or zips instead (external validation), one after the other, each in "
+    "any layout. Classes are matched by name; copies of training images are left out.",
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of the run's prepared data set, if it has moved."
@@ -32,10 +35,13 @@ _CALIBRATE_ON = flags.DEFINE_integer(
     "by patient, and report the others before and after.",
     0,
 )
+_READING = ("image_column", "label_columns", "patient_column", "uncertain")  # Of --manual_dir.
+config_flags.define_flags(*_READING)
 
 
 def main() -> None:
     """Evaluates the run that --workdir names."""
+    settings: dict[str, Any] = {name: flags.FLAGS[name].value for name in _READING}
     tf_startup.start_tensorflow()  # after the flags: --help needs no TensorFlow
     from trainer.evaluation import evaluate
 
@@ -47,6 +53,7 @@ def main() -> None:
             _DATA_DIR.value,
             _COMPARE.value,
             _CALIBRATE_ON.value,
+            TrainConfig(**settings),
         )
     )
 

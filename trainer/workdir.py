@@ -34,6 +34,9 @@ _REPORTED_PACKAGES = (
 _EARLIER: dict[str, Any] = {
     "view": "whole",
     "paint_opacities": 0.0,
+    "weights": "none",
+    "freeze_epochs": 0,
+    "backbone_rate": 1.0,
     **dict.fromkeys(("tone", "gamma", "coarsen", "blur", "sharpen", "noise", "jpeg"), 0.0),
 }
 

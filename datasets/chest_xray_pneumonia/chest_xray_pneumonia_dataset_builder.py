@@ -23,4 +23,4 @@ class Builder(builder.RadiographBuilder):
 
 
 find_source = Builder.find_source
-builder_config = builder.config_name  # There is one set of this name.
+builder_config = builder.named_config  # There is one set of this name.

@@ -1,5 +1,6 @@
 """Tests of reading a set: forty layouts and tables without a flag, and those that are refused."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from trainer.data import radiograph_set, table_labels
+from tests.data.dicom_files import gradient, make_dicom
+from trainer.config import TrainConfig
+from trainer.data import any_source, radiograph_set, table_labels
 from trainer.data.columns import Named
 from trainer.errors import UserError
 
@@ -313,6 +316,52 @@ def test_patients_may_be_in_a_table_of_their_own(tmp_path):
     assert result.columns == {"site": ["x", "y"], "age": ["50", "51"]}
 
 
+def test_patients_of_dicom_files_come_from_their_tag_as_hashes(tmp_path, capfd):
+    patients = {"pos/a.dcm": "Roentgen 4711", "neg/b": "Roentgen 4711 ", "neg/c.dcm": " "}
+    for name, patient in patients.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(make_dicom(gradient(4095), bits=12, PatientID=patient))
+    (tmp_path / "neg" / "d.dcm").write_bytes(b"damaged")
+    images = radiograph_set.read(tmp_path, Named())
+    groups = dict(zip(images.filenames, images.groups, strict=True))
+    assert groups["pos/a.dcm"] == groups["neg/b"]
+    assert re.fullmatch("[0-9a-f]{12}", groups["neg/b"])
+    # Without a patient, an image is a group of its own.
+    assert (groups["neg/c.dcm"], groups["neg/d.dcm"]) == ("neg/c.dcm", "neg/d.dcm")
+    text = radiograph_set.describe(images)
+    assert "patients by DICOM tag, hashed" in text
+    assert "4 images of 3 patients" in text
+    assert "Roentgen" not in repr(images) + text + "".join(capfd.readouterr())
+    # Beside other files, or with a column of patients, no tag is read.
+    write(tmp_path, "", groups_csv="filename,patient\na.dcm,p\n")
+    assert "p" in radiograph_set.read(tmp_path, Named()).groups
+    (tmp_path / "groups.csv").unlink()
+    write(tmp_path, "pos/e.png")
+    assert "patients unknown" in radiograph_set.read(tmp_path, Named()).sentence
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "used"),
+    [
+        ("fold", "012", False),
+        ("Subset", ("train", "test", "holdout"), False),
+        ("dataset", ("NIH", "NIH", "RSNA"), False),
+        ("dataset", ("Train", "Train", "Test"), True),
+        ("fold", ("", "", ""), None),
+    ],
+)
+def test_a_column_called_like_a_split_is_used_or_remarked_on(tmp_path, header, cells, used):
+    lines = [f"{name}.png,{cell},{name}" for name, cell in zip("abc", cells, strict=True)]
+    write(tmp_path, "a.png b.png c.png", x_csv="\n".join([f"file,{header},label", *lines]))
+    images = radiograph_set.read(tmp_path, Named())
+    assert any(images.splits) == bool(used)
+    remarks = [remark for remark in images.remarks if "--split_column" in remark]
+    assert bool(remarks) == (used is False)
+    for remark in remarks:
+        assert remark.startswith(f"column {header} of x.csv ({min(cells)}, ")
+
+
 def test_excluded_images_are_left_out_and_must_exist(tmp_path):
     write(tmp_path, "pos/a.png pos/b.png neg/b.png", **{"exclude.txt": "# blurred\npos/b.png\n"})
     result = radiograph_set.read(tmp_path, Named())
@@ -324,31 +373,195 @@ def test_excluded_images_are_left_out_and_must_exist(tmp_path):
             radiograph_set.read(tmp_path, Named())
 
 
-# Name → (images, table, flag or file that the message names).
+# Name → (images, table or further files, settings, flag or file that the message names).
+LABELS = "file,label\na.png,pos\nb.png,neg\nc.png,pos\nd.png,neg"
 REFUSED = {
-    "nothing": ("", "", "no PNG"),
-    "images in one folder": ("a.png b.png", "", "--label_columns"),
-    "one class": ("pos/a.png pos/b.png x.png", "", "--label_columns"),
-    "patients, no table": ("p1/a.png p2/b.png p3/c.png", "", "--label_columns"),
-    "no labels": ("a.png b.png", "file,age\na.png,50\nb.png,51", "--label_columns"),
+    "nothing": ("", "", {}, "no PNG"),
+    "images in one folder": ("a.png b.png", "", {}, "--label_columns"),
+    "one class": ("pos/a.png pos/b.png x.png", "", {}, "--label_columns"),
+    "one class in a table": ("a.png b.png", "file,label\na.png,x\nb.png,x", {}, "--label_columns"),
+    "one image": ("pos/a.png", "", {}, "--label_columns"),
+    "one image in a table": ("a.png", "file,label\na.png,x", {}, "--label_columns"),
+    "patients, no table": ("p1/a.png p2/b.png p3/c.png", "", {}, "--label_columns"),
+    "no labels": ("a.png b.png", "file,age\na.png,50\nb.png,51", {}, "--label_columns"),
+    "too many classes": (
+        " ".join(f"{index}.png" for index in range(300)),
+        "file,label\n" + "\n".join(f"{index}.png,x{index}" for index in range(300)),
+        {},
+        "--label_columns",
+    ),
     "labels twice": (
         "a.png b.png",
         "file,label,Edema,Mass\na.png,pos,1,0\nb.png,neg,0,1",
+        {},
         "--label_columns",
     ),
-    "names of other files": ("a.png b.png", "file,label\nx.png,pos\ny.png,neg", "--image_column"),
-    "an empty table": ("a.png b.png", " ", "labels.csv"),
-    "two columns of one name": ("a.png b.png", "file,label,label\na.png,x,y", "labels.csv"),
+    "names of other files": (
+        "a.png b.png",
+        "file,label\nx.png,pos\ny.png,neg",
+        {},
+        "--image_column",
+    ),
+    "no names of files": (
+        "a.png b.png",
+        "x,label\n1,pos\n2,neg",
+        {},
+        "labels.csv .*--image_column",
+    ),
+    "two columns of files": (
+        "a.png b.png c.png d.png",
+        "image,path,label\na.png,c.png,pos\nb.png,d.png,neg",
+        {},
+        "--image_column",
+    ),
+    "two tables": (
+        "a.png b.png",
+        {"one.csv": "file,label\na.png,pos\nb.png,neg", "two.csv": "file,label\na.png,x\nb.png,y"},
+        {},
+        r"one\.csv and two\.csv",
+    ),
+    "tables of other columns": (
+        "a.png b.png",
+        {"train.csv": "file,label\na.png,pos", "valid.csv": "file,class\nb.png,neg"},
+        {},
+        r"train\.csv and valid\.csv",
+    ),
+    "a class and none": (
+        "a.png b.png",
+        "file,label\na.png,normal\na.png,covid\nb.png,normal",
+        {},
+        r"labels\.csv has normal .* for a\.png",
+    ),
+    "a finding and none": (
+        "a.png b.png",
+        "file,Edema,Mass\na.png,1,0\na.png,0,0\nb.png,0,1",
+        {},
+        r"labels\.csv has two values in Edema for a\.png",
+    ),
+    "two patients of an image": (
+        "a.png b.png",
+        "file,label,patient\na.png,pos,p\na.png,pos,q\nb.png,neg,r",
+        {},
+        r"labels\.csv has p and q in patient",
+    ),
+    "an empty table": ("a.png b.png", " ", {}, "labels.csv"),
+    "a header alone": (
+        "a.png b.png",
+        "file,Edema,Mass\n",
+        {},
+        "labels.csv has a header and no rows",
+    ),
+    "two columns of one name": ("a.png b.png", "file,label,label\na.png,x,y", {}, "labels.csv"),
+    "no text": ("a.png b.png", b"\x7fELF\x00\x01,\x00\n\x00,\x00\n", {}, "labels.csv is no text"),
+    "no encoding": (
+        "a.png b.png",
+        b"file,label\na.png,\x81\x8d\n",
+        {},
+        "labels.csv cannot be read",
+    ),
+    "UTF-16 without its mark": (
+        "a.png b.png",
+        LABELS.encode("utf-16-le"),
+        {},
+        "labels.csv .* UTF-16 without its mark",
+    ),
+    "no such column of labels": (
+        "a.png b.png",
+        LABELS,
+        {"label_columns": "finding"},
+        "--label_columns=finding: .* has the columns file, label",
+    ),
+    "no such column of splits": (
+        "a.png b.png",
+        LABELS,
+        {"split_column": "phase"},
+        "--split_column=phase: .* has the columns file, label",
+    ),
+    "a column, and no table": (
+        "pos/a.png neg/b.png",
+        "",
+        {"patient_column": "mrn"},
+        "--patient_column=mrn: .* has no table",
+    ),
+    "other words in the splits": (
+        "a.png b.png",
+        "file,label,phase\na.png,pos,one\nb.png,neg,two",
+        {"split_column": "phase"},
+        "labels.csv has one in phase.*--split_column",
+    ),
+    "other words in a finding": (
+        "a.png b.png",
+        "file,Edema,Mass\na.png,1,maybe\nb.png,0,1",
+        {"label_columns": "Edema,Mass"},
+        "labels.csv has maybe in Mass",
+    ),
+    "no such class": (
+        "a.png b.png c.png d.png",
+        LABELS,
+        {"positive_class": "covid"},
+        "--positive_class=covid: the classes are neg, pos",
+    ),
+    "one patient": (
+        "a.png b.png c.png d.png",
+        "file,label,patient\na.png,pos,p\nb.png,neg,p\nc.png,pos,p\nd.png,neg,p",
+        {"test_fraction": 0.3},
+        "--test_fraction=0.3 .*--split_column",
+    ),
+    "no column of sites": (
+        "a.png b.png c.png d.png",
+        LABELS,
+        {"hold_out_site": "B"},
+        "--hold_out_site=B needs a column called site",
+    ),
+    "no such site": (
+        "a.png b.png",
+        "file,label,site\na.png,pos,A\nb.png,neg,A",
+        {"hold_out_site": "B"},
+        "--hold_out_site=B: the sites in column site are A",
+    ),
+    "a damaged zip": ("", {"set.zip": b"PK\x03\x04 cut off"}, {}, r"set\.zip is not a zip"),
+    "exclusion of no file": (
+        "pos/a.png neg/b.png",
+        {"exclude.txt": "c.png\n"},
+        {},
+        r"exclude\.txt names files that are not there, .*c\.png",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_ambiguous_and_broken_sets_are_refused_in_one_line(tmp_path, name):
-    images, table, words = REFUSED[name]
-    write(tmp_path, images, **({"labels_csv": table} if table else {}))
+    images, files, settings, words = REFUSED[name]
+    if not isinstance(files, dict):
+        files = {"labels.csv": files} if files else {}
+    write(tmp_path, images, **files)
+    archive = tmp_path / "set.zip"
+    given = archive if archive.exists() else tmp_path
     with pytest.raises(UserError, match=words) as caught:
-        radiograph_set.read(tmp_path, Named())
+        any_source.find(given, tmp_path / "downloads", TrainConfig(**settings))
     assert "\n" not in str(caught.value)
+
+
+def test_named_columns_may_be_of_several_tables(tmp_path):
+    write(
+        tmp_path,
+        "a.png b.png",
+        labels_csv="file,dx\na.png,pos\nb.png,neg\n",
+        groups_csv="file,mrn,class\na.png,p,x\nb.png,q,x\n",
+    )
+    named = Named(patient_column="mrn", label_columns=("dx",))
+    images = radiograph_set.read(tmp_path, named)
+    assert describe(images) == {"a.png": ":pos", "b.png": ":neg"}
+    assert images.groups == ["p", "q"]
+
+
+def test_no_finding_fills_the_blanks_of_its_row(tmp_path):
+    table = "file,No Finding,Edema,Mass\na.png,1,,\nb.png,,1,\nc.png,,,\nd.png,,,0\n"
+    write(tmp_path, "a.png b.png c.png d.png", labels_csv=table)
+    images = radiograph_set.read(tmp_path, Named())
+    blank = table_labels.BLANK
+    np.testing.assert_array_equal(images.labels.values, [[0, 0], [1, blank], [blank, 0]])
+    assert "1 images have no label in labels.csv and were left out (c.png …)" in images.remarks
 
 
 def test_uncertain_and_blank_are_told_apart(tmp_path):

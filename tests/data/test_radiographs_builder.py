@@ -155,6 +155,22 @@ def test_wrong_settings_are_one_line_that_names_the_flag(tmp_path, settings, mes
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dataset": "covid_xray", "image_column": "file"}, "--image_column=file does not go with"),
+        ({"dataset": "phantom", "hold_out_site": "B"}, "--hold_out_site=B does not go with"),
+        ({"label_columns": "finding"}, "--label_columns=finding says how a folder is read"),
+        ({"dataset": "radiographs", "uncertain": "ones"}, "--uncertain=ones says how files are"),
+    ],
+)
+def test_settings_that_would_be_passed_over_are_refused(tmp_path, settings, message):
+    config = TrainConfig(data_dir=str(tmp_path), **settings)
+    with pytest.raises(UserError, match=message) as caught:
+        prepared.open_from_config(config)
+    assert "\n" not in str(caught.value)
+
+
 def test_tfds_unpacks_a_zip_once(tmp_path):
     folder = write_folders(tmp_path / "set", ("x", "y"))
     archive = shutil.make_archive(str(tmp_path / "set"), "zip", folder)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import ROOT
 from tests.data.sets import open_set
-from trainer.data import image_folder, records
+from trainer.config import TrainConfig
+from trainer.data import any_source, image_folder, records
 from trainer.errors import UserError
 
 CLASSES = ("non_covid", "covid")
@@ -29,6 +31,14 @@ def test_folder_gives_the_records_of_the_prepared_set(from_files, tiny_data_dir)
     for name in records.HEADER:
         np.testing.assert_array_equal(test.header[name], expected.header[name])
         assert test.header[name].dtype == expected.header[name].dtype
+
+
+def test_files_of_a_set_in_any_layout_have_its_labels(tmp_path):
+    folder = ROOT / "datasets" / "radiographs" / "dummy_data"
+    source = any_source.find(folder, tmp_path, TrainConfig())
+    images, _ = records.from_folder(source.splits["test"], source.class_names, side=64)
+    names = [source.class_names[label] for label in images.labels]
+    assert names == ["normal", "pneumonia", "effusion"]
 
 
 def test_unreadable_files_are_listed_and_the_others_read(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from demo import examples, handlers, serving, text
+from demo import drawing, examples, handlers, serving, text
 from demo.serving import Result, Served
 from tests.conftest import run_command
 from trainer.data import phantom
@@ -201,18 +201,18 @@ def test_the_lungs_are_outlined_or_cut_out(served, image_path):
 
 def test_window_and_level_stretch_grey_levels():
     square = np.arange(256, dtype=np.uint8)[None].repeat(2, axis=0)
-    np.testing.assert_allclose(serving.apply_window(square, 255, 127.5), square, atol=1)
+    np.testing.assert_allclose(drawing.apply_window(square, 255, 127.5), square, atol=1)
     # Grey levels 75 to 125 fill the range.
-    narrow = serving.apply_window(square, 50, 100)
+    narrow = drawing.apply_window(square, 50, 100)
     assert (narrow[:, :75] == 0).all()
     assert (narrow[:, 126:] == 255).all()
     # Opacity 0, and evidence 0, leave the radiograph.
-    transparent = serving.overlay(square, square.astype(np.float32), 0.0)
+    transparent = drawing.overlay(square, square.astype(np.float32), 0.0)
     np.testing.assert_array_equal(transparent, np.repeat(square[..., None], 3, axis=2))
-    assert (serving.overlay(square, np.zeros((2, 256), np.float32), 1.0)[..., 0] == square).all()
+    assert (drawing.overlay(square, np.zeros((2, 256), np.float32), 1.0)[..., 0] == square).all()
     # A faint map is stretched, unless the value of the strongest colour is given.
     faint = np.full((2, 256), 0.01, np.float32)
-    stretched, to_scale = (serving.overlay(square, faint, 1.0, full) for full in (0.0, 1.0))
+    stretched, to_scale = (drawing.overlay(square, faint, 1.0, full) for full in (0.0, 1.0))
     change = [
         np.abs(picture - square[..., None].astype(int)).max() for picture in (stretched, to_scale)
     ]

@@ -6,6 +6,7 @@ The processes are real; workers speak to one another over 127.0.0.1.
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -117,6 +118,25 @@ def test_painted_rounds_are_the_same_on_replicas_and_after_a_kill(tmp_path: Path
     chaos.kill_all(chaos.start(killed, data, 1, *flags), killed, chaos.at_step(20))
     assert_same(run(killed, data, (1, 0), *flags), expected)
     assert_same(run(tmp_path / "replicas", data, (1, 2), *flags), expected)
+
+
+@pytest.mark.slow
+def test_a_backbone_is_the_same_on_replicas_and_after_a_kill(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "backbone.weights.h5"
+    keras.applications.EfficientNetB0(include_top=False, weights=None).save_weights(weights)
+    flags = (
+        *("--model=efficientnetb0", f"--weights={weights}", "--freeze_epochs=8", "--epochs=20"),
+        "--precision=float64",
+    )
+    expected = run(tmp_path / "single", data_dir, (1, 0), *flags)
+    killed = tmp_path / "killed"
+    # The frozen epochs end at step 21.
+    for step in (12, 30):
+        chaos.kill_all(chaos.start(killed, data_dir, 1, *flags), killed, chaos.at_step(step))
+    assert_same(run(killed, data_dir, (1, 0), *flags), expected)
+    assert_same(run(tmp_path / "replicas", data_dir, (1, 2), *flags), expected)
 
 
 @pytest.mark.slow

@@ -86,17 +86,6 @@ def test_a_named_teacher_gives_the_maps(members, tmp_path):
     assert self_training.teacher(make_run(tmp_path / "run", teacher=str(tmp_path / "first")))
 
 
-def test_a_teacher_trained_on_other_images_is_named(tmp_path):
-    (tmp_path / "metrics.json").write_text('{"dataset": {"source_fingerprint": "a"}}')
-    run = make_run(tmp_path / "run", teacher=str(tmp_path))
-    for fingerprint, words in (("a", ""), ("b", "was trained on other images")):
-        data = SimpleNamespace(fingerprint={"source_fingerprint": fingerprint})
-        remark = self_training.remark(dataclasses.replace(run, data=data))
-        assert words in remark
-        assert bool(remark) == bool(words)
-    assert not self_training.remark(make_run(tmp_path / "first"))
-
-
 def test_the_first_round_learns_no_maps(tmp_path):
     assert self_training.teacher(make_run(tmp_path)) is None
 

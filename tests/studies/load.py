@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from demo import serving
+from demo import drawing, serving
 from tests.conftest import ROOT
 from tests.studies import parse_arguments
 from trainer.data import phantom
@@ -64,7 +64,7 @@ def median_milliseconds(served: serving.Served, path: Path, repeats: int) -> flo
         evidence = result.evidence_on_film(None)
         if evidence is None:  # Refused: an empty map takes as long to colour.
             evidence = np.zeros_like(result.film, np.float32)
-        serving.overlay(result.film, evidence, 0.6)
+        drawing.overlay(result.film, evidence, 0.6)
         times.append(1e3 * (time.perf_counter() - started))
     return statistics.median(times)
 

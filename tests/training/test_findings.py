@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trainer.config import TrainConfig
-from trainer.training import distribution, models, steps
+from trainer.training import distribution, losses, models, steps
 
 SIDE = 64
 BATCH = 4
@@ -46,8 +46,8 @@ def test_loss_is_the_mean_binary_cross_entropy_of_known_labels():
     state = steps.create_train_state(CONFIG, strategy, 3, 10, 5.0, LABELS)
     batch = make_batch(LABELS)
     logits = np.asarray(state.model(batch["image"], training=True)["logits"], np.float64)
-    losses = np.log1p(np.exp(-np.where(LABELS == 1, logits, -logits)))
-    expected = (losses * (LABELS >= 0)).sum() / LABELS.size
+    entropies = np.log1p(np.exp(-np.where(LABELS == 1, logits, -logits)))
+    expected = (entropies * (LABELS >= 0)).sum() / LABELS.size
     metrics, _ = take_step(LABELS)
     assert metrics["loss"] == pytest.approx(expected, rel=1e-4)
     right = ((logits >= 0) == (LABELS == 1)) & (LABELS >= 0)
@@ -66,9 +66,9 @@ def test_an_unknown_label_moves_no_weight():
 
 
 def test_class_weights_average_to_one_over_the_known_images_of_each_finding():
-    counts = steps.expected_counts(LABELS, 3)
+    counts = losses.expected_counts(LABELS, 3)
     np.testing.assert_array_equal(counts, [[1, 2], [1, 1], [2, 0]])
-    weights = steps.class_weights(counts, used=True).numpy()
+    weights = losses.class_weights(counts, used=True).numpy()
     np.testing.assert_allclose((weights * counts).sum(axis=1)[:2] / counts.sum(axis=1)[:2], 1.0)
     plain, _ = take_step(LABELS)
     weighted, _ = take_step(LABELS, dataclasses.replace(CONFIG, class_weights=True))

@@ -18,7 +18,7 @@ from trainer.data import prepared
 from trainer.errors import Stopped, UserError
 from trainer.evaluation.result import Result
 from trainer.experiments.run import train_and_evaluate
-from trainer.training import input_pipeline, interruption, models, steps
+from trainer.training import input_pipeline, interruption, losses, models, steps
 from trainer.workdir import read_json
 
 # Of a run that is scored on test; figures, too, must not be empty.
@@ -276,24 +276,24 @@ def test_settings_lower_the_loss(
     config: TrainConfig, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     longer = dataclasses.replace(config, workdir=str(tmp_path / "run"), epochs=6, **settings)
-    losses = [line["loss"] for line in step_lines(train_and_evaluate(longer))]
+    history = [line["loss"] for line in step_lines(train_and_evaluate(longer))]
     # Means over four steps: single batches of eight images vary.
-    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    assert np.mean(history[-4:]) < np.mean(history[:4])
 
 
 def test_class_weights_average_to_one_over_the_images() -> None:
     # Three images of one class for each of the other.
     labels = np.array([0, 0, 0, 1])
-    counts = steps.expected_counts(labels, 2)
-    weights = steps.class_weights(counts, used=True).numpy()
+    counts = losses.expected_counts(labels, 2)
+    weights = losses.class_weights(counts, used=True).numpy()
     assert weights[labels].mean() == pytest.approx(1.0)
     assert weights[1] == pytest.approx(3 * weights[0])
-    np.testing.assert_array_equal(steps.class_weights(counts, used=False), [1.0, 1.0])
+    np.testing.assert_array_equal(losses.class_weights(counts, used=False), [1.0, 1.0])
 
 
 def test_painted_images_count_as_positive() -> None:
     labels = np.array([0, 0, 0, 1, 2])
-    np.testing.assert_allclose(steps.expected_counts(labels, 3, 0.5, 1), [1.5, 3.0, 0.5])
+    np.testing.assert_allclose(losses.expected_counts(labels, 3, 0.5, 1), [1.5, 3.0, 0.5])
 
 
 def test_second_ctrl_c_interrupts_at_once() -> None:

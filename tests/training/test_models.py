@@ -93,7 +93,10 @@ def test_unknown_model_is_answered_with_the_names(function):
     assert {"cnn", "compact", "seed_cnn"} <= set(models.names())
     with pytest.raises(UserError) as caught:
         function(TrainConfig(model="x"))
-    assert str(caught.value) == f"--model=x: choose one of {', '.join(models.names())}."
+    assert str(caught.value) == (
+        f"--model=x: choose one of {', '.join(models.names())}, or a network of "
+        "keras.applications by its name, as densenet121."
+    )
 
 
 def test_model_without_a_last_map_is_refused(monkeypatch):

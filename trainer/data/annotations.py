@@ -10,6 +10,7 @@ line. Both lie in the folder that holds the splits, or in its parent.
 import collections
 import csv
 import dataclasses
+import functools
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -110,6 +111,7 @@ def find_beside(root: Path, name: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+@functools.lru_cache(maxsize=2**14)  # Folders and cells repeat in large sets.
 def normalize(name: str) -> str:
     """Reduces a folder's name to its lower-case letters and digits."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -12,8 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.config import TrainConfig
-from trainer.data import archive, columns, radiograph_set, split, table_labels
+from trainer.config import READING, TrainConfig
+from trainer.data import (
+    archive,
+    class_selection,
+    columns,
+    radiograph_set,
+    split,
+    table_labels,
+)
 from trainer.data.annotations import normalize
 from trainer.data.columns import Named
 from trainer.data.image_folder import Entry, ImageFolder
@@ -24,27 +31,63 @@ from trainer.errors import UserError
 _SEED = 0  # Of the test split that is carved out: a set has one, whatever the seed of a run.
 
 
-def read(manual_dir: Path, download_dir: Path, config: TrainConfig) -> RadiographSet:
-    """Reads a folder or zip with the columns that a configuration names.
+def given_flags(config: TrainConfig) -> list[str]:
+    """Lists the flags of a configuration that say how a folder is read, as --NAME=VALUE."""
+    values = {name: getattr(config, name) for name in READING}
+    return [f"--{name}={value}" for name, value in values.items() if value]
+
+
+def read(
+    manual_dir: Path, download_dir: Path, config: TrainConfig, classes: Sequence[str] = ()
+) -> RadiographSet:
+    """Reads a folder or zip with the columns and the classes that a configuration names.
 
     Args:
       manual_dir: a folder or a zip.
       download_dir: zips are unpacked below it.
-      config: its fields image_column, label_columns, patient_column and split_column count.
+      config: its fields image_column, label_columns, classes, patient_column, split_column and
+        hold_out_site count.
+      classes: names that are known to be of classes, for a set that may have one of them alone.
 
     Raises:
-      UserError: as `radiograph_set.read`.
+      UserError: as `radiograph_set.read`; the set has none of the classes that the user named.
     """
     if manual_dir.is_file():
         manual_dir = archive.unpack(manual_dir, download_dir / "unpacked")
-    labels = (config.label_columns or "").split(",")
     named = Named(
         config.image_column,
         config.patient_column,
         config.split_column,
-        tuple(name.strip() for name in labels if name.strip()),
+        _split_names(config.label_columns),
+        config.hold_out_site,
+        tuple(classes),
     )
-    return radiograph_set.read(manual_dir, named)
+    images = radiograph_set.read(manual_dir, named)
+    numbers = dict(zip(images.labels.names, class_selection.counts(images), strict=True))
+    chosen = _split_names(config.classes)
+    if chosen:
+        _check_chosen(chosen, images.labels)
+    elif not images.labels.multi:
+        # A table may name classes whose images are not there.
+        chosen = tuple(name for name, number in numbers.items() if number)
+    if not chosen:
+        return images
+    images, remarks = class_selection.select(images, chosen)
+    return dataclasses.replace(images, remarks=[*images.remarks, *remarks])
+
+
+def _split_names(text: str | None) -> tuple[str, ...]:
+    names = (name.strip() for name in (text or "").split(","))
+    return tuple(name for name in names if name)
+
+
+def _check_chosen(chosen: tuple[str, ...], labels: Labels) -> None:
+    there = {normalize(name) for name in labels.names}
+    unknown = [name for name in chosen if normalize(name) not in there]
+    if unknown:
+        raise UserError(f"--classes={','.join(unknown)}: there are {', '.join(labels.names)}.")
+    if len(chosen) < 2 and not labels.multi:
+        raise UserError(f"--classes={chosen[0]}: give two or more classes to tell apart.")
 
 
 def find(
@@ -72,7 +115,7 @@ def find(
         images = _with_classes(images, classes, several)
     remarks = list(images.remarks)
     if images.labels.multi:
-        labels, remark = _without_uncertain(images.labels, config.uncertain or "ignore")
+        labels, remark = without_uncertain(images.labels, config.uncertain or "ignore")
         images = dataclasses.replace(images, labels=labels)
         remarks += remark
     splits, remark = _with_test(images, config.test_fraction)
@@ -85,7 +128,7 @@ def find(
     positive = _positive_class(images.labels, config.positive_class)
     entries: dict[str, list[Entry]] = {name: [] for name in columns.SPLITS}
     for index, name in enumerate(splits):
-        entries[name].append(_entry(images, index, fixed=bool(classes)))
+        entries[name].append(entry(images, index, fixed=bool(classes)))
     if images.labels.multi:
         _check_splits(manual_dir, entries)
     else:
@@ -105,26 +148,22 @@ def find(
 
 def _with_classes(images: RadiographSet, classes: Sequence[str], several: bool) -> RadiographSet:
     """Puts classes or findings into the order and the spelling of a set."""
-    by_name = {normalize(name): index for index, name in enumerate(classes)}
-    names = [normalize(name) for name in images.labels.names]
+    if several and not images.labels.multi:
+        # A part of the set, in which no image has two findings.
+        images = dataclasses.replace(images, labels=table_labels.as_findings(images.labels))
+    expected = {normalize(name) for name in classes}
+    names = {normalize(name) for name in images.labels.names}
     # A rare finding may be missing from a part of the set, a class may not.
-    complete = set(names) <= by_name.keys() if several else set(names) == by_name.keys()
+    complete = names <= expected if several else names == expected
     if images.labels.multi != several or not complete:
         raise UserError(
             f"{images.root} has {', '.join(images.labels.names)}, and not {', '.join(classes)}; "
             "give the folder of that set, or leave --dataset out."
         )
-    order = np.array([by_name[name] for name in names])
-    if several:
-        values = np.zeros((len(images.filenames), len(classes)), np.int8)
-        values[:, order] = images.labels.values
-    else:
-        values = order[images.labels.values]
-    labels = dataclasses.replace(images.labels, names=tuple(classes), values=values)
-    return dataclasses.replace(images, labels=labels)
+    return class_selection.select(images, classes)[0]
 
 
-def _without_uncertain(labels: Labels, treatment: str) -> tuple[Labels, list[str]]:
+def without_uncertain(labels: Labels, treatment: str) -> tuple[Labels, list[str]]:
     """Gives blank labels the value 0, and uncertain ones that of a treatment.
 
     Args:
@@ -163,7 +202,7 @@ def _with_positives(labels: Labels, splits: list[str]) -> tuple[Labels, list[str
     return kept, [f"no image of train has {', '.join(missing)}: left out"]
 
 
-def _entry(images: RadiographSet, index: int, fixed: bool) -> Entry:
+def entry(images: RadiographSet, index: int, fixed: bool) -> Entry:
     """Makes the entry of one image.
 
     Args:
@@ -202,7 +241,14 @@ def _with_test(images: RadiographSet, fraction: float) -> tuple[list[str], list[
     train = np.array([index for index, name in enumerate(splits) if name == "train"])
     labels = images.labels.values[train]
     groups = np.array(images.groups)[train]
-    _, test = split.train_and_validation(labels, groups, fraction, _SEED)
+    try:
+        _, test = split.train_and_validation(labels, groups, fraction, _SEED)
+    except UserError as error:
+        raise UserError(
+            f"{images.root} has no test split, and a class with a single patient, so "
+            f"--test_fraction={fraction:g} cannot carve one out; add patients, or name the splits "
+            "with --split_column."
+        ) from error
     for index in train[test]:
         splits[index] = "test"
     remark = (
@@ -241,8 +287,8 @@ def _check_classes(
         missing = [label for label in names if not counts[label]]
         if missing:
             raise UserError(
-                f"{manual_dir} has no images of class {missing[0]} in {name}; add some, or leave "
-                "the class out."
+                f"{manual_dir} has no images of class {missing[0]} in {name}; add some, or name "
+                "the classes to learn with --classes=A,B."
             )
 
 

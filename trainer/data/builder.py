@@ -27,6 +27,7 @@ SIDES = (500, 256, 128, 64)
 """Side lengths of prepared squares in pixels; the first is the default, the reference's."""
 
 _ORIGINALS_PER_SHARD = 64  # Files of `original` may take several megabytes each.
+_OF_FILES = "One folder's files."
 _KEY_LENGTH = 10  # Letters of the fingerprint in the name of a configuration.
 
 compat.require_prepare_hook(tfds.core.ShardBasedBuilder)
@@ -204,6 +205,27 @@ class RadiographBuilder(
         }
 
 
+def named_config(
+    config: TrainConfig, source: ImageFolder | None, _: Path
+) -> str | RadiographConfig:
+    """Returns the configuration of a set of one name: a plain name, unless it is read otherwise.
+
+    Args:
+      config: of the run.
+      source: the files; None where no folder is given.
+
+    Raises:
+      UserError: a setting says how the files are read, and no folder is given.
+    """
+    name = config_name(config)
+    if source is None:
+        _check_unread(config)
+        return name
+    if any_source.given_flags(config) or config.test_fraction != TrainConfig.test_fraction:
+        return _config_of_files(name, config, source)
+    return name
+
+
 def config_name(config: TrainConfig, *_: object) -> str:
     """Returns the name of a run's configuration, for a set of one name."""
     kind = "lungs" if config.view == views.LUNGS else "gray"
@@ -231,18 +253,27 @@ def choose_config(
     """
     name = config_name(config)
     if source is not None:
-        name = f"{name}_{source.fingerprint[:_KEY_LENGTH]}"
-    else:
-        folder = data_dir / builder_class.name
-        prepared = sorted(path.name for path in folder.glob(f"{name}*") if path.is_dir())
-        if len(prepared) != 1:
-            several = (
-                f"several sets are prepared ({', '.join(prepared)})"
-                if prepared
-                else ("no set is prepared")
-            )
-            raise UserError(
-                f"{several} in {folder}; give the one to use as --manual_dir=FOLDER_OR_ZIP."
-            )
-        name = prepared[0]
-    return RadiographConfig(name=name, description="One folder's files.", settings=config)
+        return _config_of_files(name, config, source)
+    _check_unread(config)
+    folder = data_dir / builder_class.name
+    prepared = sorted(path.name for path in folder.glob(f"{name}*") if path.is_dir())
+    if len(prepared) != 1:
+        several = f"several sets are prepared ({', '.join(prepared)})"
+        raise UserError(
+            f"{several if prepared else 'no set is prepared'} in {folder}; give the one to use as "
+            "--manual_dir=FOLDER_OR_ZIP."
+        )
+    return RadiographConfig(name=prepared[0], description=_OF_FILES, settings=config)
+
+
+def _config_of_files(name: str, config: TrainConfig, source: ImageFolder) -> RadiographConfig:
+    key = source.fingerprint[:_KEY_LENGTH]
+    return RadiographConfig(name=f"{name}_{key}", description=_OF_FILES, settings=config)
+
+
+def _check_unread(config: TrainConfig) -> None:
+    given = any_source.given_flags(config)
+    if given:
+        raise UserError(
+            f"{given[0]} says how files are read; give them, too, as --manual_dir=FOLDER_OR_ZIP."
+        )

@@ -6,9 +6,10 @@
 Names are compared by their letters and digits alone, in any case.
 """
 
+import collections
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from trainer.data.annotations import normalize
 from trainer.data.file_index import FileIndex
@@ -22,7 +23,9 @@ SPLITS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 # Names of a class, or a finding, that stand for the absence of any. Not nodule.
-_NEGATIVE = re.compile(r"normal|nofindings?|none|healthy|negative|clear|controls?|noncovid(19)?|0")
+_NEGATIVE = re.compile(
+    r"normal|nofindings?|none|healthy|neg(ative)?|clear|controls?|noncovid(19)?|0"
+)
 _NEGATED = re.compile(r"(no|non|not)[ _-].+|(No|Non|Not)[A-Z].+")
 
 _FILES = (
@@ -30,7 +33,9 @@ _FILES = (
     *("imagename", "img", "dicomid", "imagefilename"),
 )
 _PATIENTS = ("patient", "patientid", "subjectid", "subject")
-_SPLITS = ("split", "subset", "set", "partition")
+_SPLITS = ("split", "subset", "set", "partition", "dataset", "fold")
+SITES = ("site", "hospital", "institution", "source", "centre", "center")
+"""Names of columns of sites, in the order of preference."""
 _VALIDATION_FLAGS = ("isvalid", "valid")
 _CLASSES = (
     *("label", "labels", "class", "classname", "finding", "findings", "findinglabels"),
@@ -69,17 +74,45 @@ class Roles:
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """Columns that the user named; None and () where not."""
+    """Columns, and a site to hold out, that the user named; None and () where not.
+
+    Attributes:
+      classes: names that are known to be of classes, for a set that may have one of them alone.
+    """
 
     image_column: str | None = None
     patient_column: str | None = None
     split_column: str | None = None
     label_columns: tuple[str, ...] = ()
+    hold_out_site: str | None = None
+    classes: tuple[str, ...] = ()
+
+    @property
+    def flags(self) -> list[tuple[str, str]]:
+        """(flag, column) of each column that was named."""
+        named = [
+            ("--image_column", self.image_column),
+            ("--patient_column", self.patient_column),
+            ("--split_column", self.split_column),
+            *(("--label_columns", column) for column in self.label_columns),
+        ]
+        return [(flag, column) for flag, column in named if column]
 
 
 def split_of(name: str) -> str | None:
     """Returns the split that a name stands for; None for any other name."""
     return _SPLIT_OF.get(normalize(name))
+
+
+def called_like_split(table: Table) -> str | None:
+    """Returns the column whose name is that of a column of splits, whatever it holds."""
+    return _first(list(table.columns), _SPLITS, table)
+
+
+def called_like_sites(names: Iterable[str]) -> list[str]:
+    """Returns the columns whose names are those of columns of sites, by preference."""
+    by_name = {normalize(name): name for name in names}
+    return [by_name[name] for name in SITES if name in by_name]
 
 
 def is_negative(name: str) -> bool:
@@ -102,21 +135,21 @@ def recognize(table: Table, index: FileIndex, named: Named) -> Roles | None:
     Args:
       table: of any content.
       index: the images of the folder.
-      named: columns that the user named.
+      named: columns that the user named; some may be of another table.
 
     Returns:
       None where the table is not one of images: no column names files.
 
     Raises:
-      UserError: a named column is missing, or it cannot be told which columns hold the labels.
+      UserError: it cannot be told which column names the files, or which ones hold the labels.
     """
     file = _file_column(table, index, named.image_column)
     if file is None:
         return None
     others = [name for name in table.columns if name != file]
-    split = _named(table, named.split_column) or _first(others, _SPLITS, table, _are_splits)
+    split = _own(table, named.split_column) or _first(others, _SPLITS, table, _are_splits)
     validation = None if split else _first(others, _VALIDATION_FLAGS, table, _are_flags)
-    patient = _named(table, named.patient_column) or _first(others, _PATIENTS, table)
+    patient = _own(table, named.patient_column) or _first(others, _PATIENTS, table)
     labels = [name for name in others if name not in (split, validation, patient)]
     label, findings = _label_columns(table, labels, named.label_columns)
     return Roles(file, patient, split, validation, label, findings)
@@ -124,36 +157,57 @@ def recognize(table: Table, index: FileIndex, named: Named) -> Roles | None:
 
 def _file_column(table: Table, index: FileIndex, named: str | None) -> str | None:
     if named:
-        return _named(table, named) if named in table.columns else None
+        return _own(table, named)
     candidates = [name for name in _FILES if any(normalize(c) == name for c in table.columns)]
     by_name = {normalize(column): column for column in table.columns}
     # A column of another name counts if its values are names of files.
     columns = [by_name[name] for name in candidates] + [
         column for name, column in by_name.items() if name not in candidates
     ]
-    shares = [(_matches(table.columns[column], index), column) for column in columns]
-    best = max((share for share, _ in shares), default=0.0)
-    if best < _MIN_MATCHES and candidates:
+    # Names without extensions only if the others fail: their index is as large as the set.
+    fitting = _best_matches(table, columns, index.find)
+    fitting = fitting or _best_matches(table, columns, index.find_stem)
+    if not fitting and candidates:
         return by_name[candidates[0]]
-    return next((column for share, column in shares if share == best >= _MIN_MATCHES), None)
+    called_files = [column for column in fitting if normalize(column) in _FILES]
+    for rival in called_files[1:]:
+        if _differ(table, called_files[0], rival, index):
+            raise UserError(
+                f"{table.path} names other images in {called_files[0]} than in {rival}; give one "
+                "of them as --image_column."
+            )
+    return next(iter(fitting), None)
 
 
-def _matches(values: Sequence[str], index: FileIndex) -> float:
-    checked = values[:_CHECKED_ROWS]
-    if not checked:
-        return 0.0
-    return max(
-        sum(find(value) is not None for value in checked) / len(checked)
-        for find in (index.find, index.find_stem)
-    )
+def _best_matches(table: Table, columns: list[str], find: Callable[[str], int | None]) -> list[str]:
+    # The columns that name the most files; none if they name too few.
+    shares = {column: _share(table.columns[column], find) for column in columns}
+    best = max(shares.values(), default=0.0)
+    return [column for column, share in shares.items() if share == best >= _MIN_MATCHES]
 
 
-def _named(table: Table, column: str | None) -> str | None:
-    if column and column not in table.columns:
-        raise UserError(
-            f"{table.path} has no column {column}; it has {', '.join(list(table.columns)[:20])}."
-        )
-    return column
+def _differ(table: Table, first: str, second: str, index: FileIndex) -> bool:
+    # Whether a row names two images.
+    rows = zip(table.columns[first][:_CHECKED_ROWS], table.columns[second], strict=False)
+    positions = ((_find(one, index), _find(other, index)) for one, other in rows)
+    return any(None not in pair and pair[0] != pair[1] for pair in positions)
+
+
+def _find(name: str, index: FileIndex) -> int | None:
+    position = index.find(name)
+    return index.find_stem(name) if position is None else position
+
+
+def _share(values: Sequence[str], find: Callable[[str], int | None]) -> float:
+    # The share of the values that name a file.
+    counts = collections.Counter(values[:_CHECKED_ROWS])
+    matching = sum(count for value, count in counts.items() if find(value) is not None)
+    return matching / counts.total()
+
+
+def _own(table: Table, column: str | None) -> str | None:
+    # A named column, unless it is another table's.
+    return column if column in table.columns else None
 
 
 def _first(
@@ -187,8 +241,8 @@ def is_binary(values: Sequence[str]) -> bool:
 def _label_columns(
     table: Table, columns: list[str], named: tuple[str, ...]
 ) -> tuple[str | None, tuple[str, ...]]:
-    for column in named:
-        _named(table, column)
+    if not table.columns.keys() >= set(named):
+        return None, ()
     if len(named) > 1:
         return None, named
     if named:

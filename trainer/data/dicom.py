@@ -1,6 +1,7 @@
 """DICOM files, read as one radiograph.
 
 Only pixels and the tags needed to display them are read; no other tag is kept, shown or logged.
+Beside them, the patient is read as a hash, which tells which images are of one patient.
 A separate module because it alone needs pydicom, which `radiograph.read` imports lazily.
 
     image = dicom.decode(data, name="IM0001")
@@ -10,6 +11,8 @@ import hashlib
 import io
 import logging
 import struct
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -21,6 +24,10 @@ from trainer.data.pixels import Header, Radiograph, RadiographError, check_size,
 
 # pydicom's warnings and log lines may quote values of tags, which may name a patient.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+
+_SYNTAX_BYTES = 2048  # Of a file, that name its transfer syntax.
+# Of this project alone: hashes of the same patient made elsewhere differ.
+_PATIENT_PREFIX = "chest-radiograph-trainer/patient/"
 
 
 def decode(data: bytes, name: str) -> Radiograph:
@@ -39,8 +46,7 @@ def decode(data: bytes, name: str) -> Radiograph:
       RadiographError: no pixels, several frames, colour, deflated, or a size outside the limits.
       Exception: damaged, or in an unknown compression; pydicom has many types.
     """
-    # pydicom inflates such a file whole, before any size check. Its first bytes name the syntax.
-    if DeflatedExplicitVRLittleEndian.encode() in data[:2048]:
+    if _is_deflated(data):
         raise RadiographError(f"{name}: is a deflated DICOM file; export it uncompressed.")
     dataset = pydicom.dcmread(io.BytesIO(data))
     _check(dataset, name)
@@ -55,6 +61,32 @@ def decode(data: bytes, name: str) -> Radiograph:
         sha256=hashlib.sha256(data).hexdigest(),
     )
     return Radiograph(pixels, header, white)
+
+
+def read_patient(path: Path) -> str:
+    """Reads the patient of a file as a hash, 12 hexadecimal digits; empty without one.
+
+    The tag itself is neither kept nor shown.
+    """
+    try:
+        with open(path, "rb") as file:
+            if _is_deflated(file.read(_SYNTAX_BYTES)):
+                return ""
+            file.seek(0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pydicom's warnings may quote the tag.
+                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"])
+                patient = str(header.get("PatientID") or "").strip()
+    except Exception:  # pydicom has many types; the file is refused when its pixels are read.
+        return ""
+    if not patient:
+        return ""
+    return hashlib.sha256((_PATIENT_PREFIX + patient).encode()).hexdigest()[:12]
+
+
+def _is_deflated(data: bytes) -> bool:
+    # pydicom inflates such a file whole, before any size check. Its first bytes name the syntax.
+    return DeflatedExplicitVRLittleEndian.encode() in data[:_SYNTAX_BYTES]
 
 
 def _check(dataset: pydicom.Dataset, name: str) -> None:

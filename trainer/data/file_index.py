@@ -20,8 +20,8 @@ class FileIndex:
     """
 
     def __init__(self, filenames: Sequence[str]):
-        self._levels = [path_key(filename).split("/") for filename in filenames]
-        self._depth = max(map(len, self._levels), default=0)
+        self._keys = [path_key(filename) for filename in filenames]
+        self._depth = max((key.count("/") + 1 for key in self._keys), default=0)
 
     def find(self, name: str) -> int | None:
         """Finds the file with the longest common end; None without one, or with several."""
@@ -46,7 +46,8 @@ class FileIndex:
     def _by_end(self, depth: int, stems: bool) -> dict[str, int]:
         # End of this many levels → position; -1 where several files have it.
         ends: dict[str, int] = {}
-        for position, levels in enumerate(self._levels):
+        for position, key in enumerate(self._keys):
+            levels = key.rsplit("/", depth)
             if len(levels) < depth:
                 continue
             name = _stem(levels[-1]) if stems else levels[-1]

@@ -37,13 +37,14 @@ class Levels:
     split_names: dict[str, str]
 
 
-def read(filenames: Sequence[str]) -> Levels:
+def read(filenames: Sequence[str], class_names: Sequence[str] = ()) -> Levels:
     """Reads the folders of images.
 
     Folders that hold all others, and those called images, png and the like, do not count.
 
     Args:
       filenames: relative paths with forward slashes.
+      class_names: names that are known to be of classes, also where one folder holds all images.
     """
     folders = [tuple(name.split("/")[:-1]) for name in filenames]
     masks = [any(_MASKS.fullmatch(normalize(name)) for name in path) for path in folders]
@@ -54,7 +55,7 @@ def read(filenames: Sequence[str]) -> Levels:
         for path, is_mask in zip(folders, masks, strict=True)
         if not is_mask
     ]
-    shared = _shared_levels(kept)
+    shared = _shared_levels(kept, {normalize(name) for name in class_names})
     kept = [path[shared:] for path in kept]
     split_level = _split_level(kept)
     spellings: dict[str, str] = {}
@@ -87,11 +88,11 @@ def are_patients(names: Sequence[str]) -> bool:
     return len(names) > 2 and len(numbered) > len(names) / 2
 
 
-def _shared_levels(paths: list[tuple[str, ...]]) -> int:
-    # The number of first levels that are the same for all.
+def _shared_levels(paths: list[tuple[str, ...]], classes: set[str]) -> int:
+    # The number of first levels that are the same for all, and no class.
     shared = 0
     for level in zip(*paths, strict=False):
-        if len(set(level)) > 1:
+        if len(set(level)) > 1 or normalize(level[0]) in classes:
             break
         shared += 1
     return shared

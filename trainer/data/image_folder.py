@@ -10,10 +10,11 @@ the files beside it.
 import dataclasses
 import hashlib
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainer.data import annotations
+from trainer.data import annotations, file_listing
 from trainer.data.annotations import Annotations, normalize, normalize_path
 from trainer.data.radiograph import EXTENSIONS, FORMATS
 from trainer.errors import UserError
@@ -162,12 +163,25 @@ def find_loose(folder: Path) -> list[Entry]:
     Raises:
       UserError: the folder does not exist, or holds no image.
     """
+    entries = []
+    for name in list_images(folder):
+        filename = f"{folder.name}/{name}"
+        entries.append(Entry(filename, folder / name, "", filename, _NO_COLUMNS))
+    return entries
+
+
+def list_images(folder: Path) -> list[str]:
+    """Lists the images of a folder at any depth, as paths relative to it.
+
+    Raises:
+      UserError: the folder does not exist, or holds no image.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give one that holds images.")
-    images, _ = _list_images(folder, folder.name)
+    images = [name for name in file_listing.walk(folder) if _is_image(folder, name)]
     if not images:
         raise UserError(f"{folder} holds no {FORMATS} file; give a folder of images.")
-    return [Entry(filename, path, "", filename, {}) for filename, path in images]
+    return images
 
 
 def _find_root(folder: Path, names: Sequence[str]) -> tuple[Path, dict[str, Path]]:
@@ -229,22 +243,20 @@ def _is_hidden(name: str) -> bool:
 
 def _list_images(folder: Path, prefix: str) -> tuple[list[tuple[str, Path]], int]:
     """Returns ([(filename, path)], the number of other files)."""
-    images = []
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in files:
-        relative = path.relative_to(folder)
-        # Archives of macOS contain hidden twins of each file.
-        if not any(map(_is_hidden, relative.parts)) and _may_be_image(path):
-            images.append((f"{prefix}/{relative.as_posix()}", path))
+    files = list(file_listing.walk(folder))
+    images = [(f"{prefix}/{name}", folder / name) for name in files if _is_image(folder, name)]
     return images, len(files) - len(images)
 
 
-def _may_be_image(path: Path) -> bool:
-    if path.suffix.lower() in EXTENSIONS:
+def _is_image(folder: Path, name: str) -> bool:
+    # Archives of macOS contain hidden twins of each file.
+    if any(map(_is_hidden, name.split("/"))):
+        return False
+    if os.path.splitext(name)[1].lower() in EXTENSIONS:
         return True
     try:
         # DICOM files are often called IM0001, or 1.2.840.10008; their mark is at byte 128.
-        with open(path, "rb") as file:
+        with open(folder / name, "rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False

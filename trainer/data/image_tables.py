@@ -1,7 +1,7 @@
 """The table beside the images of a set: found, joined and matched to the files.
 
-rows, patients = image_tables.read(folder, FileIndex(filenames), columns.Named())
-rows.by_image("Patient Age", len(filenames))  # a cell for each image
+tables = image_tables.read(folder, files, FileIndex(filenames), columns.Named())
+tables.labels.by_image("Patient Age", len(filenames))  # a cell for each image
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 """File with one image a line → its split, as NIH ChestX-ray14 has them."""
 MIN_SHARE = 0.5
 """Share of the images, or of the rows, that must match for a table to be of these images."""
-
-_TABLE_DEPTH = 3  # Levels of folders below the given one in which tables are read.
+DEPTH = 3
+"""Levels of names in the path of a table, below the folder of the set."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,45 +43,80 @@ class ImageTable:
         """Tells whether a column, or several, hold labels."""
         return bool(self.roles.label or self.roles.findings)
 
-    def by_image(self, column: str, count: int) -> list[str]:
-        """Returns the cells of each image's last row; empty without a row."""
+    def by_image(self, column: str, count: int, unique: bool = False) -> list[str]:
+        """Returns the cells of each image's last row; empty without a row.
+
+        Args:
+          column: of the table.
+          count: number of images.
+          unique: whether the rows of an image must agree.
+
+        Raises:
+          UserError: they do not.
+        """
         values = [""] * count
-        for image, cell in zip(self.images, self.table.columns[column], strict=True):
-            if image >= 0 and not tables.is_missing(cell):
-                values[image] = cell
+        for image, cell in zip(self.images.tolist(), self.table.columns[column], strict=True):
+            if image < 0 or tables.is_missing(cell):
+                continue
+            if unique and values[image] not in ("", cell):
+                raise UserError(
+                    f"{self.table.path} has {values[image]} and {cell} in {column} for one image; "
+                    "correct it."
+                )
+            values[image] = cell
         return values
 
 
-def read(
-    folder: Path, index: FileIndex, named: Named
-) -> tuple[ImageTable | None, ImageTable | None]:
-    """Reads the tables below a folder, and chooses those of labels and of patients.
+@dataclasses.dataclass(frozen=True)
+class ImageTables:
+    """The tables of a set.
+
+    Attributes:
+      labels: the table of the images; None where no table names images.
+      patients: the table with their patients, often the same.
+      others: tables that name no images.
+    """
+
+    labels: ImageTable | None
+    patients: ImageTable | None
+    others: Sequence[Table]
+
+
+def read(folder: Path, files: Sequence[Path], index: FileIndex, named: Named) -> ImageTables:
+    """Reads the tables of a set, and chooses those of labels and of patients.
 
     Tables called train, valid and the like are joined; the split becomes a column.
 
-    Returns:
-      (The table of the images, the table with their patients), often the same; None where no table
-      names images.
+    Args:
+      folder: of the set.
+      files: below the folder, among them the tables.
+      index: the images.
+      named: columns that the user named.
 
     Raises:
-      UserError: several tables are of the same images, or one cannot be read.
+      UserError: several tables are of the same images, one cannot be read, or none has a column
+        that the user named.
     """
+    every = [tables.read(path) for path in _table_paths(files)]
+    _check_named(folder, every, named)
     candidates = []
-    for path in _table_paths(folder):
-        table = tables.read(path)
+    others = []
+    for table in every:
         roles = columns.recognize(table, index, named)
-        if roles is not None:
+        if roles is None:
+            others.append(table)
+        else:
             candidates.append(ImageTable(table, roles, _match(table.columns[roles.file], index)))
     by_split = {
         split: rows for rows in candidates if (split := columns.split_of(rows.table.path.stem))
     }
     if len(by_split) > 1:
         joined = _join(by_split)
-        return joined, joined
+        return ImageTables(joined, joined, others)
     candidates = [rows for rows in candidates if (rows.images >= 0).any()] or candidates
     labelled = [rows for rows in candidates if rows.has_labels] or candidates
     if not labelled:
-        return None, None
+        return ImageTables(None, None, others)
     sizes = [len(np.unique(rows.images[rows.images >= 0])) for rows in labelled]
     best = [rows for rows, size in zip(labelled, sizes, strict=True) if size == max(sizes)]
     if len(best) > 1:
@@ -91,18 +126,25 @@ def read(
         )
     # groups.csv may lie beside a table of labels.
     with_patients = [rows for rows in (*best, *candidates) if rows.roles.patient]
-    return best[0], next(iter(with_patients), None)
+    return ImageTables(best[0], next(iter(with_patients), None), others)
 
 
-def _table_paths(folder: Path) -> list[Path]:
+def _check_named(folder: Path, every: Sequence[Table], named: Named) -> None:
+    for flag, column in named.flags:
+        if not every:
+            raise UserError(f"{flag}={column}: {folder} has no table of its images.")
+        if not any(column in table.columns for table in every):
+            there = ", ".join(list(every[0].columns)[:20])
+            raise UserError(f"{flag}={column}: {every[0].path} has the columns {there}.")
+
+
+def _table_paths(files: Sequence[Path]) -> list[Path]:
     paths = [
         path
-        for path in sorted(folder.rglob("*"))
+        for path in files
         if path.suffix.lower() in tables.EXTENSIONS
-        and len(path.relative_to(folder).parts) <= _TABLE_DEPTH
         and path.name not in (*LISTS, "exclude.txt")
         and not path.name.startswith(".")
-        and path.is_file()
     ]
     # Prose has the extension of a table.
     return [path for path in paths if path.suffix.lower() != ".txt" or _is_table(path)]

@@ -30,7 +30,7 @@ from types import ModuleType
 from typing import Any
 
 from trainer.config import TrainConfig
-from trainer.data import views
+from trainer.data import any_source, views
 from trainer.data.image_folder import ImageFolder
 from trainer.errors import UserError
 
@@ -39,15 +39,6 @@ _FOLDER = Path(__file__).resolve().parents[2] / "datasets"
 # The sets behind --dataset=auto.
 _REAL = "covid_xray"
 _ANY = "radiographs"
-# Settings that say how a folder is read.
-_READING = (
-    "image_column",
-    "label_columns",
-    "patient_column",
-    "split_column",
-    "positive_class",
-    "uncertain",
-)
 _SYNTHETIC = "phantom"
 
 
@@ -104,6 +95,8 @@ def open_from_config(config: TrainConfig, recorded: str | None = None) -> Prepar
       UserError: no data, damaged data, a data_dir that cannot be written, or a prepared set made
         from other files.
     """
+    if recorded is None:
+        _check_reading(config)
     name = _resolve_name(config)
     if name != "auto":
         return _open(name, config, recorded)
@@ -129,6 +122,7 @@ def find_source(config: TrainConfig) -> ImageFolder:
     Raises:
       UserError: the files are missing or incomplete, or the data set is drawn.
     """
+    _check_reading(config)
     name = _resolve_name(config)
     if name == "auto":
         name = _REAL
@@ -138,11 +132,29 @@ def find_source(config: TrainConfig) -> ImageFolder:
     return module.find_source(manual_dir, downloads, config)
 
 
+def _check_reading(config: TrainConfig) -> None:
+    """Checks that settings on how a folder is read are not given in vain.
+
+    Raises:
+      UserError: they are; the message names the first one, and the fix.
+    """
+    given = any_source.given_flags(config)
+    if given and config.dataset in (_REAL, _SYNTHETIC):
+        raise UserError(
+            f"{given[0]} does not go with --dataset={config.dataset}, which is read in one way; "
+            f"use --dataset={_ANY}."
+        )
+    if given and config.dataset == "auto" and not config.manual_dir:
+        raise UserError(
+            f"{given[0]} says how a folder is read; give it, too, as --manual_dir=FOLDER_OR_ZIP."
+        )
+
+
 def _resolve_name(config: TrainConfig) -> str:
     """Returns the name of the set; auto only where no folder is given."""
     if config.dataset != "auto" or not config.manual_dir:
         return config.dataset
-    if any(getattr(config, name) for name in _READING):
+    if any_source.given_flags(config):
         return _ANY  # The layout of the Kaggle set leaves nothing to name.
     module = load_builder_module(_REAL)
     manual_dir = _check_manual_dir(_ANY, module, config.manual_dir)

@@ -9,7 +9,6 @@ folders; patients from a column, groups.csv or folders called patient00001.
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,21 +17,25 @@ import numpy as np
 from trainer.data import (
     annotations,
     columns,
+    file_listing,
     folder_levels,
+    given_splits,
+    held_out_site,
     image_folder,
     image_tables,
+    patients,
     table_labels,
 )
 from trainer.data.annotations import normalize
 from trainer.data.columns import Named
 from trainer.data.file_index import FileIndex
 from trainer.data.folder_levels import Levels
-from trainer.data.image_tables import ImageTable
+from trainer.data.held_out_site import HeldOut
+from trainer.data.image_tables import ImageTable, ImageTables
 from trainer.data.table_labels import Labels
 from trainer.errors import UserError
 
 _BY_FOLDER = "folder"  # Source of labels.
-_PATIENT = re.compile(r"(?i)(?:^|/)(patient[ _-]?\d+)(?:/|$)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,30 +84,47 @@ def read(folder: Path, named: Named) -> RadiographSet:
       UserError: there are no images, or it cannot be told how they are labelled; the message names
         a flag or a file.
     """
-    entries = image_folder.find_loose(folder)
-    # Without the folder's own name in front.
-    filenames = [entry.filename.split("/", 1)[1] for entry in entries]
+    return read_files(folder, image_folder.list_images(folder), named)
+
+
+def read_files(folder: Path, filenames: Sequence[str], named: Named) -> RadiographSet:
+    """Reads a set as `read` does, of these files, which may lie elsewhere."""
     index = FileIndex(filenames)
-    levels = folder_levels.read(filenames)
-    rows, patients = image_tables.read(folder, index, named)
-    labels = _choose_labels(folder, rows, levels, len(filenames), named)
-    splits, split_source = _splits(folder, rows, levels, index)
-    groups, group_source = _groups(patients, filenames)
+    levels = folder_levels.read(filenames, named.classes)
+    files = [folder / name for name in file_listing.walk(folder, image_tables.DEPTH)]
+    tables = image_tables.read(folder, files, index, named)
+    rows = tables.labels
+    patient_rows = tables.patients
+    labels = _choose_labels(folder, tables, levels, len(filenames), named)
+    further = _further_columns(patient_rows, len(filenames))
+    further |= _further_columns(rows, len(filenames))
+    given = given_splits.read(files, rows, levels, index)
+    groups, group_source = patients.read(folder, patient_rows, filenames)
+    splits = HeldOut(given.values, given.source, [])
+    if named.hold_out_site:
+        splits = held_out_site.hold_out(named.hold_out_site, given.values, groups, further)
     label_rows = rows if rows and labels.source != _BY_FOLDER else None
     sentence = (
-        f"{folder}: {len(filenames)} images; {_describe(labels)}; {split_source}; {group_source}"
+        f"{folder}: {len(filenames)} images; {_describe(labels)}; {splits.source}; {group_source}"
     )
     result = RadiographSet(
         root=folder,
         filenames=filenames,
         labels=labels,
-        splits=splits,
+        splits=splits.splits,
         groups=groups,
-        columns=_further_columns(patients, len(filenames)) | _further_columns(rows, len(filenames)),
+        columns=further,
         sentence=sentence,
-        remarks=(),
+        remarks=given.remarks,
     )
-    return _without_unlabelled(result, levels, label_rows, _excluded(folder, index))
+    excluded = np.zeros(len(filenames), bool)
+    excluded[_excluded(folder, index)] = True
+    left_out = [
+        (np.array(levels.masks, bool), "lie in folders of masks and were left out"),
+        (excluded, "were left out as exclude.txt asks"),
+        *splits.left_out,
+    ]
+    return _without_unlabelled(result, left_out, label_rows)
 
 
 def _excluded(folder: Path, index: FileIndex) -> list[int]:
@@ -131,75 +151,93 @@ def _describe(labels: Labels) -> str:
 
 
 def _without_unlabelled(
-    images: RadiographSet, levels: Levels, rows: ImageTable | None, excluded: list[int]
+    images: RadiographSet, left_out: list[tuple[np.ndarray, str]], rows: ImageTable | None
 ) -> RadiographSet:
-    """Leaves out masks, images without labels or split, and those that exclude.txt names."""
+    """Leaves out images without labels or split, and others.
+
+    Args:
+      images: the set.
+      left_out: ([n] bool, reason) of others.
+      rows: the table of the labels; None where folders are classes.
+    """
     values = images.labels.values
     labelled = (values != table_labels.BLANK).any(axis=1) if values.ndim == 2 else values >= 0
-    masks = np.array(levels.masks, bool)
+    source = f"label in {rows.table.path.name}" if rows else "folder of a class"
     has_splits = any(images.splits)
     in_split = np.array([bool(split) or not has_splits for split in images.splits], bool)
-    named_by_user = np.zeros(len(masks), bool)
-    named_by_user[excluded] = True
-    kept = labelled & ~masks & in_split & ~named_by_user
+    reasons = [
+        *left_out,
+        (~labelled, f"have no {source} and were left out"),
+        (~in_split, "are of no split and were left out"),
+    ]
+    kept = np.ones(len(images.filenames), bool)
+    remarks = list(images.remarks)
+    for mask, reason in reasons:
+        # An image counts once, under its first reason.
+        positions = np.flatnonzero(mask & kept)
+        kept &= ~mask
+        if len(positions):
+            first = images.filenames[int(positions[0])]
+            remarks.append(f"{len(positions)} images {reason} ({first} …)")
     if not kept.any():
         raise UserError(f"{images.root} holds no image with a label; see --label_columns.")
-    source = f"row in {rows.table.path.name}" if rows else "folder of a class"
-    unlabelled = ~labelled & ~masks & ~named_by_user
-    outside = labelled & ~masks & ~in_split & ~named_by_user
-    names = images.filenames
-    notes = (
-        (masks, "lie in folders of masks and were left out"),
-        (unlabelled, f"have no {source} and were left out"),
-        (outside, "are of no split and were left out"),
-        (named_by_user, "were left out as exclude.txt asks"),
-    )
-    remarks = [
-        f"{count} images {text} ({names[int(np.flatnonzero(mask)[0])]} …)"
-        for mask, text in notes
-        if (count := int(mask.sum()))
-    ]
     if rows is not None and (unused := int((rows.images < 0).sum())):
         remarks.append(f"{unused} rows of {rows.table.path.name} name no image of the set")
     return dataclasses.replace(images.take(np.flatnonzero(kept)), remarks=remarks)
 
 
 def _choose_labels(
-    folder: Path, rows: ImageTable | None, levels: Levels, count: int, named: Named
+    folder: Path, tables: ImageTables, levels: Levels, count: int, named: Named
 ) -> Labels:
     """Reads the labels from the table where it covers the images, else from folders."""
+    rows = tables.labels
     names = {normalize(name): name for name in levels.classes if name}
-    has_classes = len(names) > 1 and not folder_levels.are_patients(list(names.values()))
+    expected = {normalize(name) for name in named.classes}
+    several = len(names) > 1 and not folder_levels.are_patients(list(names.values()))
+    has_classes = several or bool(names.keys() & expected)
     if rows is not None and rows.has_labels:
         images = np.unique(rows.images[rows.images >= 0])
         covers = len(images) >= image_tables.MIN_SHARE * count
         used = (rows.images >= 0).mean() >= image_tables.MIN_SHARE
         if covers or used or named.label_columns:
-            return table_labels.read(rows.table, rows.roles, rows.images, count)
+            labels = table_labels.read(rows.table, rows.roles, rows.images, count)
+            return _check_number(labels, rows, expected)
         if not has_classes:
             column = rows.table.columns[rows.roles.file]
             raise UserError(
                 f"{rows.table.path} names few of the images ({column[0]}, {column[-1]}); write "
                 "the names as the files have them, or give the column with --image_column."
             )
-    if named.label_columns and rows is None:
-        raise UserError(
-            f"--label_columns={','.join(named.label_columns)}: {folder} has no table of its images."
-        )
     if not has_classes:
-        raise UserError(_unlabelled(folder, list(names.values()), rows))
+        raise UserError(_unlabelled(folder, list(names.values()), tables))
     order = sorted(names.values(), key=columns.negative_first)
     position = {name: index for index, name in enumerate(order)}
     values = [-1 if name is None else position[names[normalize(name)]] for name in levels.classes]
     return Labels(tuple(order), np.array(values, np.int64), _BY_FOLDER)
 
 
-def _unlabelled(folder: Path, classes: list[str], rows: ImageTable | None) -> str:
-    if rows is not None:
-        names = ", ".join(list(rows.table.columns)[:8])
+def _check_number(labels: Labels, rows: ImageTable, expected: set[str]) -> Labels:
+    # One class is enough only where the classes are those of a model.
+    if not labels.multi and len(labels.names) == 1 and normalize(labels.names[0]) not in expected:
+        raise UserError(
+            f"{rows.table.path} has one class ({labels.names[0]}) in {rows.roles.label}; name "
+            "another column with --label_columns, or add images of another class."
+        )
+    return labels
+
+
+def _unlabelled(folder: Path, classes: list[str], tables: ImageTables) -> str:
+    if tables.labels is not None:
+        names = ", ".join(list(tables.labels.table.columns)[:8])
         return (
-            f"{rows.table.path} has no column of labels that is recognized ({names}); name it with "
-            "--label_columns."
+            f"{tables.labels.table.path} has no column of labels that is recognized ({names}); "
+            "name it with --label_columns."
+        )
+    if tables.others:
+        names = ", ".join(list(tables.others[0].columns)[:8])
+        return (
+            f"{tables.others[0].path} has no column of the images' names ({names}); write the "
+            "names as the files have them, or give the column with --image_column."
         )
     if not classes:
         return (
@@ -215,57 +253,6 @@ def _unlabelled(folder: Path, classes: list[str], rows: ImageTable | None) -> st
         f"{folder} has folders of patients ({', '.join(sorted(classes)[:3])} …) and no table of "
         "labels; add one and name its column with --label_columns."
     )
-
-
-def _splits(
-    folder: Path, rows: ImageTable | None, levels: Levels, index: FileIndex
-) -> tuple[list[str | None], str]:
-    """Returns the split of each image, and their source in words."""
-    count = len(levels.splits)
-    lists = {
-        split: path
-        for name, split in image_tables.LISTS.items()
-        if (path := next(iter(sorted(folder.rglob(name))), None))
-    }
-    if len(lists) == len(image_tables.LISTS):
-        splits: list[str | None] = [None] * count
-        for split, path in lists.items():
-            for line in path.read_text(encoding="utf-8-sig").splitlines():
-                position = index.find(line)
-                if position is not None:
-                    splits[position] = split
-        return splits, "splits by " + " and ".join(image_tables.LISTS)
-    if rows is not None and rows.roles.split:
-        cells = rows.by_image(rows.roles.split, count)
-        unknown = {cell for cell in cells if cell and columns.split_of(cell) is None}
-        if unknown:
-            raise UserError(
-                f"{rows.table.path} has {sorted(unknown)[0]} in {rows.roles.split}; a split is "
-                "train, validation or test: name another column with --split_column."
-            )
-        return [columns.split_of(cell) for cell in cells], f"splits by column {rows.roles.split}"
-    if rows is not None and rows.roles.validation:
-        cells = rows.by_image(rows.roles.validation, count)
-        names = {1: "validation", 0: "train"}
-        codes = [columns.BINARY.get(cell.lower()) for cell in cells]
-        splits = [None if code is None else names[code] for code in codes]
-        return splits, f"validation by column {rows.roles.validation}"
-    if levels.split_names:
-        shown = ", ".join(levels.split_names.values())
-        return levels.splits, f"splits by folder ({shown})"
-    return [None] * count, "no splits"
-
-
-def _groups(rows: ImageTable | None, filenames: Sequence[str]) -> tuple[list[str], str]:
-    """Returns the patient of each image, else its filename, and their source in words."""
-    if rows is not None and rows.roles.patient:
-        cells = rows.by_image(rows.roles.patient, len(filenames))
-        groups = [cell or filename for cell, filename in zip(cells, filenames, strict=True)]
-        return groups, f"patients by column {rows.roles.patient}"
-    matches = [_PATIENT.search(filename) for filename in filenames]
-    if all(matches):
-        return [match[1].lower() for match in matches if match], "patients by folder"
-    return list(filenames), "patients unknown"
 
 
 def _further_columns(rows: ImageTable | None, count: int) -> dict[str, list[str]]:

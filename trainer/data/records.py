@@ -236,7 +236,7 @@ def _read_row(
         return str(error)
     return dataclasses.asdict(image.header) | {
         "image": views.make_square(image, side, view).pixels[..., None],  # [side, side, 1]
-        "label": class_names.index(entry.label) if entry.findings is None else -1,
+        "label": class_names.index(entry.label) if not entry.findings else -1,
         "findings": entry.findings or (),
         "filename": entry.filename.encode(),
         "group": entry.group.encode(),

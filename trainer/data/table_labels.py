@@ -54,10 +54,10 @@ def read(table: Table, roles: Roles, images: np.ndarray, count: int) -> Labels:
       count: number of images.
 
     Raises:
-      UserError: the column of labels holds too many values, or two rows of an image differ.
+      UserError: the column of labels holds too many values, or two rows of an image contradict.
     """
     if roles.label is None:
-        return _from_flags(table, roles.findings, images, count)
+        return _from_flags(table, roles, images, count)
     cells = table.columns[roles.label]
     lists = {cell: split_list(cell) for cell in set(cells)}
     distinct = {name for parsed in lists.values() for name in parsed}
@@ -76,6 +76,14 @@ def read(table: Table, roles: Roles, images: np.ndarray, count: int) -> Labels:
         if image >= 0 and lists[cell]:
             values[image] = index[lists[cell][0]]
     return Labels(tuple(names), values, f"column {roles.label}")
+
+
+def as_findings(labels: Labels) -> Labels:
+    """Turns one class an image into findings; a class that stands for none is no finding."""
+    kept = [index for index, name in enumerate(labels.names) if not columns.is_negative(name)]
+    values = (labels.values[:, None] == np.array(kept)).astype(np.int8)  # [n, findings]
+    names = tuple(labels.names[index] for index in kept)
+    return dataclasses.replace(labels, names=names, values=values)
 
 
 def split_list(cell: str) -> list[str]:
@@ -117,12 +125,18 @@ def _from_lists(
     by_name = {normalize(column): column for column in table.columns}
     reader_column = next((by_name[name] for name in _READERS if name in by_name), None)
     readers = table.columns[reader_column] if reader_column else ("",) * len(table)
-    # (image, reader) → the findings of all rows.
+    # (image, reader) → the findings of all rows, and a row without any.
     votes: dict[tuple[int, str], set[int]] = {}
-    for image, reader, cell in zip(images, readers, table.columns[str(roles.label)], strict=True):
+    negative: dict[tuple[int, str], str] = {}
+    cells = table.columns[str(roles.label)]
+    for image, reader, cell in zip(images.tolist(), readers, cells, strict=True):
         if image >= 0:
-            marked = votes.setdefault((int(image), reader), set())
-            marked.update(index[name] for name in lists[cell] if name in index)
+            marked = votes.setdefault((image, reader), set())
+            findings = [index[name] for name in lists[cell] if name in index]
+            marked.update(findings)
+            if lists[cell] and not findings:
+                negative[image, reader] = cell
+    _check_consistent(table, roles, images, votes, negative)
     counts = np.zeros((count, len(names)), np.int32)
     readers_of = np.zeros(count, np.int32)
     for (image, _), marked in votes.items():
@@ -137,17 +151,50 @@ def _from_lists(
     return Labels(tuple(names), values, source)
 
 
-def _from_flags(table: Table, findings: tuple[str, ...], images: np.ndarray, count: int) -> Labels:
-    kept = [name for name in findings if not columns.is_negative(name)]
+def _check_consistent(
+    table: Table,
+    roles: Roles,
+    images: np.ndarray,
+    votes: dict[tuple[int, str], set[int]],
+    negative: dict[tuple[int, str], str],
+) -> None:
+    # A row without a finding beside one with a finding, of the same reader.
+    conflict = next((key for key in negative if votes[key]), None)
+    if conflict:
+        row = int(np.flatnonzero(images == conflict[0])[0])
+        raise UserError(
+            f"{table.path} has {negative[conflict]} and a finding in {roles.label} for "
+            f"{table.columns[roles.file][row]}; leave one."
+        )
+
+
+def _from_flags(table: Table, roles: Roles, images: np.ndarray, count: int) -> Labels:
+    kept = [name for name in roles.findings if not columns.is_negative(name)]
     values = np.full((count, len(kept)), BLANK, np.int8)
     rows = np.flatnonzero(images >= 0)
     for position, name in enumerate(kept):
-        cells = table.columns[name]
-        codes = {cell: _code(cell, name, table) for cell in set(cells)}
-        column = np.fromiter((codes[cell] for cell in cells), np.int8, len(cells))
-        values[images[rows], position] = column[rows]
+        column = _codes(table, name)
+        filled = rows[column[rows] != BLANK]
+        values[images[filled], position] = column[filled]
+        conflicts = filled[values[images[filled], position] != column[filled]]
+        if len(conflicts):
+            image = table.columns[roles.file][conflicts[0]]
+            raise UserError(f"{table.path} has two values in {name} for {image}; leave one.")
+    for name in set(roles.findings) - set(kept):
+        negative = images[rows[_codes(table, name)[rows] == 1]]
+        # CheXpert leaves the findings of such an image blank.
+        marks = values[negative]
+        marks[marks == BLANK] = 0
+        values[negative] = marks
     shown = ", ".join(kept[:3]) + (" …" if len(kept) > 3 else "")
     return Labels(tuple(kept), values, f"columns {shown}")
+
+
+def _codes(table: Table, name: str) -> np.ndarray:
+    # [rows] int8, of a column of findings.
+    cells = table.columns[name]
+    codes = {cell: _code(cell, name, table) for cell in set(cells)}
+    return np.fromiter((codes[cell] for cell in cells), np.int8, len(cells))
 
 
 def _code(cell: str, name: str, table: Table) -> int:

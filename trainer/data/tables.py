@@ -51,7 +51,7 @@ def read(path: Path) -> Table:
     commas, semicolons or tabs.
 
     Raises:
-      UserError: the file cannot be read, is empty, or has two columns of one name.
+      UserError: the file cannot be read, has no rows, or has two columns of one name.
     """
     try:
         rows = _parse(_decode(path.read_bytes()))
@@ -61,11 +61,15 @@ def read(path: Path) -> Table:
     if not any(header):
         raise UserError(f"{path} is empty; write a header and a row for each image.")
     names = [name for name in header if name]
+    if any("\0" in name for name in names):
+        raise UserError(f"{path} is no text, or UTF-16 without its mark; save it as UTF-8 CSV.")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise UserError(f"{path} has two columns called {twice}; rename one.")
     # As columns, which share equal values: a list for each row would take several times the memory.
-    columns = list(itertools.zip_longest(*rows, fillvalue="")) or [()] * len(header)
+    columns = list(itertools.zip_longest(*rows, fillvalue=""))
+    if not columns:
+        raise UserError(f"{path} has a header and no rows; write a row for each image.")
     columns += [("",) * len(columns[0])] * (len(header) - len(columns))
     return Table(
         path, {name: values for name, values in zip(header, columns, strict=False) if name}

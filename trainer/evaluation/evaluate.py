@@ -16,6 +16,7 @@ from trainer.analysis.duplicates import NearDuplicates
 from trainer.analysis.predictions import Predictions
 from trainer.analysis.refusal import Refusal
 from trainer.analysis.source_probe import Features
+from trainer.config import TrainConfig
 from trainer.data import records
 from trainer.data.records import Records
 from trainer.data.run import Run, open_finished
@@ -87,6 +88,7 @@ def evaluate(
     data_dir: str | None = None,
     compare: str | None = None,
     calibrate_on: int = 0,
+    reading: TrainConfig | None = None,
 ) -> str:
     """Scores a finished run, writes WORKDIR/evaluation/NAME/ and the report.
 
@@ -98,6 +100,7 @@ def evaluate(
       compare: another workdir, to compare with on the same images.
       calibrate_on: number of external images to fit temperature and threshold to; the others are
         scored before and after, in recalibrated.json.
+      reading: its settings on how a folder is read count, for `manual_dirs`; by default none.
 
     Returns:
       The lines for the screen.
@@ -114,7 +117,8 @@ def evaluate(
     if manual_dirs:
         # One at a time: each takes as much memory as a data set.
         sets = (
-            EvaluationSet(*external_set.open_external(folder, run.data)) for folder in manual_dirs
+            EvaluationSet(*external_set.open_external(folder, run.data, reading or TrainConfig()))
+            for folder in manual_dirs
         )
     else:
         sets = [open_own(run, split_name)]

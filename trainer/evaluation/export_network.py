@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import layers
 
 from trainer.analysis.calibration import Divisor
-from trainer.training import models
+from trainer.training import models, warm_start
 from trainer.training.layers import Resample, triangle_filter
 
 
@@ -34,8 +34,8 @@ def build_export(model: keras.Model, side: int, temperature: Divisor = 1.0) -> k
     # Cut at the last feature map, from which the head computes maps besides logits.
     name = model.name
     model = _in_float32(model)
-    trunk = keras.Model(model.input, model.get_layer("last_map").output, name=f"{name}_trunk")
-    dense = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
+    trunk = warm_start.trunk(model)
+    dense = warm_start.head(model)
     pooled = any(isinstance(layer, layers.GlobalAveragePooling2D) for layer in model.layers)
     units = [layer.units for layer in dense]
     multi_label = models.is_multi_label(model)
@@ -82,7 +82,7 @@ def opacity_evidence(network: keras.Model, positive: int) -> float:
       In logits a cell; 0 where opacities speak against the class.
     """
     values = []
-    for trunk, head in _trunks_and_heads(network):
+    for trunk, head in trunks_and_heads(network):
         kernel = head.kernels[-1].numpy()[0]  # [classes]
         contrast = kernel[positive] - np.delete(kernel, positive).mean()
         height, width = trunk.output_shape[1:3]
@@ -90,13 +90,13 @@ def opacity_evidence(network: keras.Model, positive: int) -> float:
     return float(np.mean(values))
 
 
-def _trunks_and_heads(network: keras.Model) -> list[tuple[keras.Model, "EvidenceHead"]]:
-    # Of an export one pair, of a mean of exports one a member.
+def trunks_and_heads(network: keras.Model) -> list[tuple[keras.Model, "EvidenceHead"]]:
+    """Cuts an export in two; of a mean of exports there is one pair a member."""
     nested = [layer for layer in network.layers if isinstance(layer, keras.Model)]
     heads = [layer for layer in network.layers if isinstance(layer, EvidenceHead)]
     if heads:
         return [(nested[-1], heads[0])]
-    return [pair for member in nested for pair in _trunks_and_heads(member)]
+    return [pair for member in nested for pair in trunks_and_heads(member)]
 
 
 def _in_float32(model: keras.Model) -> keras.Model:
@@ -110,7 +110,7 @@ def _in_float32(model: keras.Model) -> keras.Model:
         return type(layer).from_config(layer.get_config() | dtype)
 
     # Weights are float32 at every precision but float64, which is rounded.
-    copy = keras.models.clone_model(model, clone_function=cast)
+    copy = keras.models.clone_model(model, clone_function=cast, recursive=True)
     copy.set_weights(model.get_weights())
     return copy
 

@@ -1,12 +1,14 @@
 """Images of another hospital for external validation, without copies of training images.
 
-name, records, remarks = open_external("OTHER_FOLDER", data)
+name, records, remarks = open_external("OTHER_FOLDER", data, TrainConfig())
 """
 
 import dataclasses
 from pathlib import Path
 
-from trainer.data import image_folder, records
+from trainer.config import TrainConfig
+from trainer.data import any_source, class_selection, records
+from trainer.data.annotations import normalize
 from trainer.data.image_folder import Entry
 from trainer.data.prepared import PreparedDataset
 from trainer.data.records import Records
@@ -16,24 +18,28 @@ from trainer.evaluation import near_duplicates
 _PREFIX = "external/"  # Keeps names and groups apart from those of the training set.
 
 
-def open_external(manual_dir: str, data: PreparedDataset) -> tuple[str, Records, tuple[str, ...]]:
-    """Reads a folder of radiographs that the model was not trained on.
+def open_external(
+    manual_dir: str, data: PreparedDataset, reading: TrainConfig
+) -> tuple[str, Records, tuple[str, ...]]:
+    """Reads radiographs that the model was not trained on, in any layout.
 
     Args:
-      manual_dir: a folder with one subfolder a class, at any depth; all of its splits are read.
-      data: the set the model was trained on; the folder must have the same classes.
+      manual_dir: a folder or a zip; all of its splits are read.
+      data: the set the model was trained on.
+      reading: its settings on how a folder is read count. Those of the run do not: another hospital
+        has columns of its own.
 
     Returns:
       A name for the set; its records, with near-duplicates merged into one group; remarks for the
       reader, one line each.
 
     Raises:
-      UserError: the folder or a class is missing, or no readable image is new to the model.
+      UserError: the folder is missing, it cannot be told how it is labelled, it has none of the
+        run's classes, or no readable image is new to the model.
     """
     folder = Path(manual_dir).expanduser()
-    external, unreadable = records.from_folder(
-        _entries(folder, data.class_names), data.class_names, data.side, data.view
-    )
+    entries, remarks = _entries(folder, data, reading)
+    external, unreadable = records.from_folder(entries, data.class_names, data.side, data.view)
     # By pixels: another hospital's file names say nothing of copies.
     train = records.read(data.builder, "train")
     duplicates = near_duplicates.find_in_records([train, external])
@@ -43,7 +49,7 @@ def open_external(manual_dir: str, data: PreparedDataset) -> tuple[str, Records,
             f"every image of {folder} copies a training image, so no score can be given; give "
             "images the model has not seen."
         )
-    remarks = [f"External images: {len(external)} from {folder.name}."]
+    remarks.append(f"External images: {len(external)} from {folder.name}.")
     if unreadable:
         remarks.append(
             f"{len(unreadable)} files could not be read and are left out: {unreadable[0]}"
@@ -55,19 +61,47 @@ def open_external(manual_dir: str, data: PreparedDataset) -> tuple[str, Records,
     return f"external_{folder.name}", new, tuple(remarks)
 
 
-def _entries(folder: Path, class_names: tuple[str, ...]) -> list[Entry]:
-    """Lists the images of a folder, split or not."""
-    if not folder.is_dir():
+def _entries(
+    folder: Path, data: PreparedDataset, reading: TrainConfig
+) -> tuple[list[Entry], list[str]]:
+    """Lists the images of a set with the run's classes, and remarks on those left out."""
+    if not folder.exists():
         raise UserError(
-            f"--manual_dir={folder} is not a folder; give one that holds "
-            f"{' and '.join(class_names)}."
+            f"--manual_dir={folder} does not exist; give a folder or zip with "
+            f"{' and '.join(data.class_names)}."
         )
-    # A folder without Train and Test is a single split.
-    try:
-        images = image_folder.find(folder, ("Train", "Test"), class_names)
-    except UserError:
-        images = image_folder.find_classes(folder, class_names)
-    return [_renamed(entry) for split in images.splits.values() for entry in split]
+    downloads = data.data_dir / "downloads"
+    images = any_source.read(folder.resolve(), downloads, reading, data.class_names)
+    remarks = [images.sentence, *images.remarks]
+    if images.labels.multi != data.multi_label:
+        kinds = ("one class an image", "several findings an image")
+        raise UserError(
+            f"{folder} has {kinds[images.labels.multi]} ({', '.join(images.labels.names)}), and "
+            f"the run was trained on {kinds[data.multi_label]}; name columns of that kind with "
+            "--label_columns, or give another set."
+        )
+    if images.labels.multi:
+        labels, uncertain = any_source.without_uncertain(
+            images.labels, reading.uncertain or "ignore"
+        )
+        images = dataclasses.replace(images, labels=labels)
+        remarks += uncertain
+    there = {normalize(name) for name in images.labels.names}
+    missing = [name for name in data.class_names if normalize(name) not in there]
+    if len(missing) == len(data.class_names):
+        raise UserError(
+            f"{folder} has {', '.join(images.labels.names)}, and the run "
+            f"{', '.join(data.class_names)}; call them as the run does."
+        )
+    # -1: unknown where the other hospital does not label a finding.
+    images, left_out = class_selection.select(images, data.class_names, missing=-1)
+    remarks += left_out
+    if images.labels.multi and missing:
+        remarks.append(f"{', '.join(missing)}: not labelled there, so not scored")
+    entries = [
+        any_source.entry(images, index, fixed=True) for index in range(len(images.filenames))
+    ]
+    return [_renamed(entry) for entry in entries], remarks
 
 
 def _renamed(entry: Entry) -> Entry:

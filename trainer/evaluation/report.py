@@ -130,14 +130,21 @@ def _read_optional(path: Path) -> dict[str, Any]:
 
 
 def _with_titles(scores: dict[str, Any]) -> dict[str, Any]:
-    return {_NAMES.get(name, name.replace("_", " ")): estimate for name, estimate in scores.items()}
+    return {_title(name): estimate for name, estimate in scores.items()}
+
+
+def _title(name: str) -> str:
+    for prefix in ("roc_auc_", "sensitivity_"):
+        if name.startswith(prefix):  # Of one class or finding, in the data set's spelling.
+            return f"{_title(prefix[:-1])}, {name.removeprefix(prefix)}"
+    return _NAMES.get(name, name.replace("_", " "))
 
 
 def _subgroup_scores(subgroups: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     """Returns score → title of the scores that subgroups have."""
     rows = [row for column in subgroups.values() for row in column]
     names = [name for row in rows[:1] for name in row if name not in ("value", "n", "groups")]
-    return {name: _NAMES.get(name, name.replace("_", " ")) for name in names}
+    return {name: _title(name) for name in names}
 
 
 def _spread(path: Path) -> dict[str, Any] | None:

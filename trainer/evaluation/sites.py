@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from trainer.data import columns
 from trainer.data.records import Records
 from trainer.workdir import Workdir, read_json
 
-# Columns of groups.csv that name a site, in the order of preference.
-COLUMNS = ("site", "hospital", "institution", "source", "centre", "center")
 _REMEDIES = (
     "add images of the other classes from the same sites",
     "look at the lungs alone: train with --flagfile=flags/robust.flags",
@@ -38,7 +37,7 @@ def count_by_class(
       two classes, or images with and without a finding. None without such a column.
     """
     names = set.intersection(*(set(records.columns) for records in splits.values()))
-    column = next((name for name in COLUMNS if name in names), None)
+    column = next(iter(columns.called_like_sites(sorted(names))), None)
     if column is None:
         return None
     sites = np.concatenate([records.columns[column] for records in splits.values()])

@@ -19,9 +19,9 @@ from trainer.config import TrainConfig
 from trainer.data.run import open_run
 from trainer.errors import Stopped
 from trainer.evaluation.result import Result
-from trainer.experiments import ensemble, self_training
+from trainer.experiments import ensemble, self_training, starting_weights
 from trainer.experiments.run import train_and_evaluate
-from trainer.training import models
+from trainer.training import distribution, models
 from trainer.training.loop import resume_command
 from trainer.workdir import write_json
 
@@ -45,7 +45,10 @@ def run(config: TrainConfig, teaches: bool = False) -> Result:
         return _train_rounds(config, teaches=teaches)
     started = time.monotonic()
     # Opened before the members, so that wrong settings are an error before hours of training.
-    opened = open_run(models.resolve(config), requested=config)
+    resolved = models.resolve(config)
+    distribution.make_strategy(resolved)  # Before any other TensorFlow operation.
+    starting_weights.check(resolved)
+    opened = open_run(resolved, requested=config)
     config = opened.config
     if config.ensemble and config.seeds > 1 and config.rounds > 1:
         # Of all seeds: the mean of their maps is a better target than the map of one.

@@ -14,7 +14,7 @@ from trainer.data.run import open_run
 from trainer.evaluation import export_network, finish, near_duplicates, run_figures
 from trainer.evaluation.finish import Scored
 from trainer.evaluation.result import Result
-from trainer.experiments import self_training
+from trainer.experiments import self_training, starting_weights
 from trainer.training import distribution, loop, models
 from trainer.training.distribution import Workers
 
@@ -46,6 +46,7 @@ def train_and_evaluate(
     strategy = distribution.make_strategy(resolved)
     workers = Workers.of(strategy)
     with workers.exit_if_worker_lost(), workers.chief_runs_first():
+        starting_weights.check(resolved)
         run = open_run(resolved, requested=config, writes=workers.chief)
         finished = run.workdir.finished
         if not finished:
@@ -55,9 +56,11 @@ def train_and_evaluate(
         return Result(run.workdir, run.workdir.metrics(), resumed=True)
 
     find_opacities = self_training.teacher(run)
-    if workers.chief and (remark := self_training.remark(run)):
-        print(remark, flush=True)
-    trained = loop.train(run, duplicates, workers, find_opacities, with_test=not teaches)
+    if workers.chief:
+        for remark in starting_weights.remarks(run):
+            print(remark, flush=True)
+    initialize = starting_weights.initializer(run)
+    trained = loop.train(run, duplicates, workers, find_opacities, initialize, not teaches)
     if workers.chief:
         run_figures.draw_training(run, trained)
         # Of images that no weight was fitted to.

@@ -21,7 +21,6 @@ from trainer.data.run import Run
 from trainer.errors import UserError
 from trainer.evaluation import saved_model
 from trainer.training import input_pipeline, models
-from trainer.workdir import Workdir
 
 _BATCH_SIZE = 32
 
@@ -75,19 +74,6 @@ def teacher(run: Run) -> Callable[[np.ndarray], np.ndarray] | None:
         return np.round(255.0 * np.concatenate(maps)).astype(np.uint8)
 
     return find_opacities
-
-
-def remark(run: Run) -> str:
-    """Warns of a teacher that may have seen the test split; empty without one."""
-    if not run.config.teacher:
-        return ""
-    recorded = Workdir(Path(run.config.teacher).expanduser()).metrics()["dataset"]
-    if recorded["source_fingerprint"] == run.data.fingerprint["source_fingerprint"]:
-        return ""
-    return (
-        f"{run.config.teacher} was trained on other images; if images of this test split are among "
-        "them, the scores on test are too high"
-    )
 
 
 def _trunks(network: keras.Model, name: str) -> list[keras.Model]:

@@ -1,7 +1,8 @@
 """Layers of this project.
 
 `BatchNormalization` exchanges less between replicas, `StatelessDropout` draws masks from seeds of
-the examples, `BiasReLU` fuses two operations, and `Resample` brings squares to the network's side.
+the examples, `BiasReLU` fuses two operations, `gelu` exports to ONNX, and `Resample` brings squares
+to the network's side.
 """
 
 import contextlib
@@ -73,8 +74,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 mean=mean,
                 variance=variance,
                 axis=self.axis,
-                offset=tf.cast(self.beta, inputs.dtype),
-                scale=tf.cast(self.gamma, inputs.dtype),
+                offset=None if self.beta is None else tf.cast(self.beta, inputs.dtype),
+                scale=None if self.gamma is None else tf.cast(self.gamma, inputs.dtype),
                 epsilon=self.epsilon,
             ),
             self.compute_dtype,
@@ -92,15 +93,18 @@ class StatelessDropout(keras.layers.Layer):
     Args:
       rate: share of values set to zero, in [0, 1); the others are scaled by 1 / (1 - rate).
       salt: tells the dropout layers of one network apart.
+      whole: whether an example is dropped as a whole (stochastic depth, Huang 2016,
+        arXiv:1603.09382).
 
     Raises:
       RuntimeError: called for training outside `example_seeds`.
     """
 
-    def __init__(self, rate: float, salt: int = 0, **kwargs: Any):
+    def __init__(self, rate: float, salt: int = 0, whole: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.rate = rate
         self.salt = salt
+        self.whole = whole
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Applies the mask to [batch, ...] in training."""
@@ -113,9 +117,11 @@ class StatelessDropout(keras.layers.Layer):
                 "layers.example_seeds(...)."
             )
 
+        shape = [1] * (len(inputs.shape) - 1) if self.whole else inputs.shape[1:]
+
         def draw(seed: tf.Tensor) -> tf.Tensor:
             seed = tf.random.experimental.stateless_fold_in(seed, self.salt)
-            return tf.random.stateless_uniform(inputs.shape[1:], seed)
+            return tf.random.stateless_uniform(shape, seed)
 
         uniform = tf.map_fn(draw, seeds, fn_output_signature=tf.float32)  # [batch, ...]
         mask = tf.cast(uniform >= self.rate, inputs.dtype)
@@ -123,7 +129,7 @@ class StatelessDropout(keras.layers.Layer):
 
     def get_config(self) -> dict:
         """The arguments, for saving."""
-        return {**super().get_config(), "rate": self.rate, "salt": self.salt}
+        return {**super().get_config(), "rate": self.rate, "salt": self.salt, "whole": self.whole}
 
 
 @keras.saving.register_keras_serializable("trainer")
@@ -170,6 +176,15 @@ class Resample(keras.layers.Layer):
     def get_config(self) -> dict:
         """The arguments, for saving."""
         return {**super().get_config(), "side": self.side}
+
+
+@keras.saving.register_keras_serializable("trainer")
+def gelu(inputs: tf.Tensor) -> tf.Tensor:
+    """The Gaussian error linear unit (Hendrycks 2016, arXiv:1606.08415), exactly.
+
+    tf.nn.gelu uses erfc, which tf2onnx cannot convert.
+    """
+    return 0.5 * inputs * (1.0 + tf.math.erf(inputs * 0.5**0.5))
 
 
 def triangle_filter(size: int, side: int) -> np.ndarray:

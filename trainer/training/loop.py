@@ -67,6 +67,7 @@ def train(
     near_duplicates: NearDuplicates,
     workers: Workers,
     find_opacities: Callable[[np.ndarray], np.ndarray] | None = None,
+    initialize: Callable[[keras.Model], str] = lambda _network: "",
     with_test: bool = True,
 ) -> Trained:
     """Trains one network, resuming from the newest checkpoint, and predicts every split.
@@ -76,6 +77,7 @@ def train(
       near_duplicates: images that count as one group when validation is carved out.
       workers: the processes that train together; each calls this function.
       find_opacities: as for `run_data.load_train`.
+      initialize: sets the weights that a new run starts from; returns a line on them, or none.
       with_test: whether to predict the test split.
 
     Raises:
@@ -100,12 +102,11 @@ def train(
 
     # ── Network ───────────────────────────────────────────────────────────────────────────────
     tf.config.experimental.enable_op_determinism()  # Equal seeds then give equal weights.
-    classes = len(run.data.class_names)
     steps_per_epoch = len(examples) / config.batch_size  # Not whole: batches may span epochs.
     state = create_train_state(
         config,
         workers.strategy,
-        classes,
+        len(run.data.class_names),
         last_step,
         steps_per_epoch,
         examples.labels,
@@ -117,7 +118,9 @@ def train(
 
     # ── Resume ────────────────────────────────────────────────────────────────────────────────
     with workers.exit_if_worker_lost():
-        step = recovery.restore_or_initialize(checkpoints, workers, bool(config.data_service))
+        step = recovery.restore_or_initialize(
+            checkpoints, workers, bool(config.data_service), lambda: initialize(state.model)
+        )
     history, batches = _continue_after(step, run, examples, state, workers)
     if step:
         progress.print_from_chief(workers, f"resumed at step {step} of {last_step}")
@@ -277,14 +280,7 @@ def _validate(
 
 
 def _checkpoint_due(config: TrainConfig, workers: Workers, step: int, seconds: float) -> bool:
-    """Tells whether --checkpoint_every_steps or --checkpoint_every_minutes asks for one.
-
-    Args:
-      config: of the run.
-      workers: those that must decide alike.
-      step: just taken.
-      seconds: since the last checkpoint.
-    """
+    """Tells whether a checkpoint is due after a step, `seconds` after the last one."""
     due = bool(config.checkpoint_every_steps) and step % config.checkpoint_every_steps == 0
     if config.checkpoint_every_minutes:
         # Clocks differ between workers: one that is due makes it due for all.

@@ -1,11 +1,13 @@
 """The networks, each registered by its name with its recipe beside it.
 
-`build(config, classes)` makes the network of a configuration. To add a model, write one function
-under `@register(...)`: it takes the scaled image and the dropout rate and returns features. Its
-last feature map is a layer named `last_map`, which `evaluation.export_network` reads.
+`build(config, classes)` makes the network of a configuration, `backbones` those of
+keras.applications. To add a model, write one function under `@register(...)`: it takes the scaled
+image and the dropout rate and returns features. Its last feature map is a layer named `last_map`.
 """
 
 import dataclasses
+import difflib
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +16,7 @@ from keras import layers
 
 from trainer.config import TrainConfig
 from trainer.errors import UserError
+from trainer.training import backbones
 from trainer.training.layers import BatchNormalization, BiasReLU, StatelessDropout
 
 _LAST_MAP = "last_map"
@@ -25,6 +28,9 @@ OPACITY_SCALE = 16.0  # last_map of `opacity` over the opacity's share, which is
 _PLAIN = {
     "view": "whole",
     "paint_opacities": 0.0,
+    "weights": "none",
+    "freeze_epochs": 0,
+    "backbone_rate": 1.0,
     **dict.fromkeys(("rotation", "shift", "brightness", "contrast", "tone", "gamma"), 0.0),
     **dict.fromkeys(("coarsen", "blur", "sharpen", "noise", "jpeg"), 0.0),
     "shear": 0.2,
@@ -70,11 +76,16 @@ def resolve(config: TrainConfig) -> TrainConfig:
     Batches from --data_service are not cached on this machine: cache becomes none.
 
     Raises:
-      UserError: no model has that name, or it has no opacity map that a round could learn.
+      UserError: no model has that name, or it has no opacity map or no weights to load.
     """
     if (config.rounds > 1 or config.teacher) and not is_source_free(config):
         raise UserError(
             "--rounds and --teacher need a model with an opacity map; give --model=opacity."
+        )
+    if config.model in _MODELS and config.weights not in (None, "none"):
+        raise UserError(
+            f"--weights is for networks of keras.applications; --model={config.model} can start "
+            "from a run of its own with --init_from=WORKDIR."
         )
     changes = {
         name: value
@@ -309,6 +320,13 @@ def _dense_head(x: Any) -> Any:
 
 
 def _model(config: TrainConfig) -> _Model:
-    if config.model not in _MODELS:
-        raise UserError(f"--model={config.model}: choose one of {', '.join(names())}.")
-    return _MODELS[config.model]
+    if config.model in _MODELS:
+        return _MODELS[config.model]
+    if config.model in backbones.names():
+        add_layers = functools.partial(backbones.add_layers, config.model)
+        return _Model(add_layers, _PLAIN | backbones.recipe(config), source_free=False)
+    nearest = difflib.get_close_matches(config.model.lower(), (*names(), *backbones.names()))
+    raise UserError(
+        f"--model={config.model}: choose one of {', '.join(nearest or names())}, or a network of "
+        "keras.applications by its name, as densenet121."
+    )

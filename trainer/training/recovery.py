@@ -8,12 +8,12 @@ if problem:
 import math
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from trainer.config import TrainConfig
 from trainer.errors import UserError
-from trainer.training import checkpoint, distribution, input_pipeline
+from trainer.training import checkpoint, distribution, input_pipeline, progress
 from trainer.workdir import Workdir
 
 WINDOW = 100  # steps whose losses a new one is compared with
@@ -26,7 +26,10 @@ _RATE_FACTOR = 0.5  # of the learning rate after each rollback
 
 
 def restore_or_initialize(
-    checkpoints: checkpoint.Checkpoints, workers: distribution.Workers, served: bool
+    checkpoints: checkpoint.Checkpoints,
+    workers: distribution.Workers,
+    served: bool,
+    initialize: Callable[[], str] = lambda: "",
 ) -> int:
     """Restores the newest whole checkpoint, or saves one of step 0.
 
@@ -34,6 +37,7 @@ def restore_or_initialize(
       checkpoints: of the run.
       workers: all of them.
       served: whether batches come from --data_service, in an order that cannot be entered.
+      initialize: called before the checkpoint of step 0 is saved; its line is printed.
 
     Returns:
       The step of the checkpoint.
@@ -53,6 +57,8 @@ def restore_or_initialize(
             f"to go on after step {step} with this machine's own input, or give a new --workdir."
         )
     if step is None:
+        if note := initialize():
+            progress.print_from_chief(workers, note)
         checkpoints.save(0)  # a loss that diverges early needs a checkpoint to return to
     return step or 0
 

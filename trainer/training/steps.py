@@ -15,10 +15,9 @@ from scipy import special
 
 from trainer import compat
 from trainer.config import TrainConfig
-from trainer.training import input_pipeline, layers, models
+from trainer.training import input_pipeline, layers, losses, models, warm_start
 
 _PREDICTION_BATCH = 32  # images for each replica
-_DICE_PRIOR = 4.0  # pixels; where nothing is painted, few predicted pixels cost little
 
 
 class ScaledLearningRate(keras.optimizers.schedules.LearningRateSchedule):
@@ -92,20 +91,23 @@ def create_train_state(
         model = models.build(config, classes, multi_label=labels.ndim == 2)
         optimizer = make_optimizer(config, learning_rate)
         optimizer.build(model.trainable_variables)
+    train_step = make_train_step(
+        model,
+        optimizer,
+        strategy,
+        config,
+        losses.class_weights(
+            losses.expected_counts(labels, classes, config.paint_opacities or 0.0, positive),
+            # Paint alone would decide how frequent the positive class is.
+            config.class_weights or models.is_source_free(config),
+        ),
+    )
     return TrainState(
         model=model,
         optimizer=optimizer,
         learning_rate=learning_rate,
-        train_step=make_train_step(
-            model,
-            optimizer,
-            strategy,
-            config,
-            class_weights(
-                expected_counts(labels, classes, config.paint_opacities or 0.0, positive),
-                # Paint alone would decide how frequent the positive class is.
-                config.class_weights or models.is_source_free(config),
-            ),
+        train_step=warm_start.slow_trunk(
+            train_step, model, optimizer, strategy, config, len(labels)
         ),
         predict=make_predict(model, strategy),
     )
@@ -150,47 +152,6 @@ def make_optimizer(
     return optimizer
 
 
-def expected_counts(
-    labels: np.ndarray, classes: int, painted: float = 0.0, positive: int | None = None
-) -> np.ndarray:
-    """Counts the images of each class as training sees them.
-
-    Returns:
-      [classes] float; of findings [findings, 2], images without and with each.
-
-    Args:
-      labels: [n] int, or [n, findings] int.
-      classes: number of classes.
-      painted: share of the images that opacities are painted into, in 0..1.
-      positive: the class that these are of.
-    """
-    if labels.ndim == 2:
-        return np.stack([(labels == value).sum(axis=0) for value in (0, 1)], axis=1).astype(float)
-    counts = np.bincount(labels, minlength=classes).astype(float)
-    if positive is None:
-        return counts
-    counts *= 1.0 - painted
-    counts[positive] += painted * len(labels)
-    return counts
-
-
-def class_weights(counts: np.ndarray, used: bool) -> tf.Tensor:
-    """The weight of each class, inverse to its frequency.
-
-    Args:
-      counts: [classes] float, images of each class; of findings [findings, 2].
-      used: whether to weight at all.
-
-    Returns:
-      float32 of the shape of `counts` with a mean of 1 over the images, of each finding; all ones
-      if not used.
-    """
-    if not used:
-        return tf.ones(counts.shape)
-    total = counts.sum(axis=-1, keepdims=True)
-    return tf.constant(total / (counts.shape[-1] * np.maximum(counts, 1.0)), tf.float32)
-
-
 def make_train_step(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
@@ -212,7 +173,7 @@ def make_train_step(
       before the update, and the learning_rate of the update.
     """
     multi_label = models.is_multi_label(model)
-    example_losses = _finding_losses if multi_label else _losses
+    example_losses = losses.finding_losses if multi_label else losses.class_losses
     scales_loss = config.precision == "mixed_float16"
     compat.sum_gradients_in_step(optimizer)
 
@@ -220,10 +181,12 @@ def make_train_step(
         with layers.example_seeds(batch["noise_seed"]), tf.GradientTape() as tape:
             outputs = model(batch["image"], training=True)
             logits = outputs["logits"]  # [batch, classes]
-            losses = example_losses(batch["label"], logits, weights, config.label_smoothing)
+            of_examples = example_losses(batch["label"], logits, weights, config.label_smoothing)
             if models.OPACITY_LOGITS in outputs:
-                losses += opacity_losses(batch["opacity"], outputs[models.OPACITY_LOGITS])
-            loss = tf.reduce_sum(losses) / config.batch_size  # the replicas' share of the mean
+                of_examples += losses.opacity_losses(
+                    batch["opacity"], outputs[models.OPACITY_LOGITS]
+                )
+            loss = tf.reduce_sum(of_examples) / config.batch_size  # the replicas' share of the mean
             scaled_loss = optimizer.scale_loss(loss) if scales_loss else loss
         gradients = tape.gradient(scaled_loss, model.trainable_variables)
         gradients = tf.distribute.get_replica_context().all_reduce("sum", gradients)
@@ -233,7 +196,7 @@ def make_train_step(
             gradients, _ = tf.clip_by_global_norm(gradients, config.clip_norm * scale, norm)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         if multi_label:
-            correct = _finding_accuracies(batch["label"], logits)  # [batch]
+            correct = losses.finding_accuracies(batch["label"], logits)  # [batch]
         else:
             correct = tf.equal(tf.argmax(logits, 1, tf.int32), batch["label"])  # [batch]
         return {
@@ -296,53 +259,3 @@ def make_predict(
         return powers / powers.sum(axis=1, keepdims=True)
 
     return predict
-
-
-def opacity_losses(opacity: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Computes cross-entropy and half of the Dice loss (Milletari 2016, arXiv:1606.04797).
-
-    Args:
-      opacity: [batch, side, side, 1] float32 in 0..1.
-      logits: [batch, side / s, side / s, 1].
-
-    Returns:
-      [batch].
-    """
-    target = tf.cast(tf.image.resize(opacity, logits.shape[1:3], "area"), logits.dtype)
-    entropy = tf.nn.sigmoid_cross_entropy_with_logits(target, logits)
-    predicted = tf.sigmoid(logits)
-    axes = [1, 2, 3]
-    overlap = 2.0 * tf.reduce_sum(predicted * target, axes) + _DICE_PRIOR
-    sizes = tf.reduce_sum(tf.square(predicted) + tf.square(target), axes) + _DICE_PRIOR
-    return tf.reduce_mean(entropy, axes) + 0.5 * (1.0 - overlap / sizes)
-
-
-def _losses(
-    labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor, label_smoothing: float
-) -> tf.Tensor:
-    # Weighted cross-entropy of each example, [batch].
-    classes = logits.shape[-1]
-    targets = tf.one_hot(labels, classes, dtype=logits.dtype)  # [batch, classes]
-    targets = targets * (1.0 - label_smoothing) + label_smoothing / classes
-    losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)  # [batch]
-    return losses * tf.cast(tf.gather(weights, labels), logits.dtype)
-
-
-def _finding_losses(
-    labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor, label_smoothing: float
-) -> tf.Tensor:
-    # Weighted binary cross-entropy, the mean over findings, [batch]; an unknown one adds nothing.
-    present = tf.cast(labels == 1, logits.dtype)  # [batch, findings]
-    targets = present * (1.0 - label_smoothing) + label_smoothing / 2.0
-    losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
-    absent_weight, present_weight = tf.unstack(tf.cast(weights, logits.dtype), axis=1)
-    losses *= present * present_weight + (1.0 - present) * absent_weight
-    # Divided by all findings: the gradient of a known one does not depend on the others.
-    return tf.reduce_mean(losses * tf.cast(labels >= 0, logits.dtype), axis=1)
-
-
-def _finding_accuracies(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    # Share of an image's known findings on the right side of one half, [batch].
-    known = tf.cast(labels >= 0, tf.float32)  # [batch, findings]
-    correct = tf.cast(tf.equal(logits >= 0.0, labels == 1), tf.float32)
-    return tf.math.divide_no_nan(tf.reduce_sum(correct * known, 1), tf.reduce_sum(known, 1))
