@@ -72,13 +72,10 @@ def test_report_card_and_maps_show_every_finding(workdir):
     for name in NAMES:
         assert report.count(f"<td>{name}</td>") >= 3
         assert f"| {name} |" in card
-    games = {
-        name: measured["pointing_game"]
-        for name, measured in evaluation["explanation"]["findings"].items()
-    }
-    # The map of an effusion peaks above the fluid.
-    for name in ("opacities", "nodule", "pneumothorax"):
-        assert games[name]["hits"]["value"] > games[name]["chance"]["value"], name
+        game = evaluation["explanation"]["findings"][name]["pointing_game"]
+        # Of 4 x 4 cells, the one below the diaphragm tells of effusion: its map misses the fluid.
+        if name != "effusion":
+            assert game["hits"]["low"] > game["chance"]["high"], name
     facts = read(workdir / "model" / "model.json")
     assert len(facts["threshold"]) == len(facts["temperature"]) == len(NAMES)
 
