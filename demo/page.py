@@ -66,8 +66,13 @@ def _classify_tab(events: handlers.Handlers) -> None:
                 step=0.1,
                 label="Of 100 people examined, how many have it?",
                 elem_id="prevalence",
+                visible=events.served.has_predictive_values,
             )
-            meaning = gr.Markdown(text.meaning(events.served, 0.2), elem_id="meaning")
+            meaning = gr.Markdown(
+                text.meaning(events.served, 0.2),
+                elem_id="meaning",
+                visible=events.served.has_predictive_values,
+            )
         with gr.Column(scale=3, min_width=320):
             # Screen readers announce the card; text.py marks it as a status.
             verdict = gr.HTML(handlers.NO_VERDICT, elem_id="verdict")

@@ -60,6 +60,12 @@ class Served:
         return bool((self.model.facts.get("calibration") or {}).get("kept"))
 
     @property
+    def has_predictive_values(self) -> bool:
+        """Tells whether test says what an answer means: of several classes none is positive."""
+        tested = self.tested
+        return tested is not None and (tested.multi_label or tested.positive_index is not None)
+
+    @property
     def warnings(self) -> list[str]:
         """Sentences to show above every prediction."""
         warnings = []

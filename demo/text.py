@@ -76,10 +76,10 @@ def meaning(served: Served, prevalence: float) -> str:
       prevalence: share of the examined who have the disease, strictly between 0 and 1.
     """
     tested = served.tested
-    if tested is not None and tested.multi_label:
-        return _meanings(served, tested, prevalence)
-    if tested is None or tested.positive_index is None:
+    if tested is None or not served.has_predictive_values:
         return "Sensitivity and specificity on test are not known for this run."
+    if tested.multi_label:
+        return _meanings(served, tested, prevalence)
     threshold = served.model.facts["threshold"]
     values = predictive_values(tested, threshold, prevalence)
     # Of a class that is never called there is no predictive value.

@@ -1,5 +1,6 @@
 """The page of a model of several findings: card, maps, predictive values, scores."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,16 @@ def test_each_finding_has_its_own_map(served, film):
     # The same film, and another overlay.
     np.testing.assert_array_equal(pictures[0][0], pictures[1][0])
     assert (pictures[0][1] != pictures[1][1]).any()
+
+
+def test_several_classes_have_no_predictive_values(served):
+    assert served.has_predictive_values
+    labels = np.arange(9) % 3
+    numbers = np.arange(9).astype(str)
+    tested = Predictions(numbers, numbers, labels, np.eye(3)[labels], NAMES, None)
+    classes = dataclasses.replace(served, tested=tested)
+    assert not classes.has_predictive_values
+    assert "not known" in text.meaning(classes, 0.1)
 
 
 def test_texts_name_every_finding(served):
