@@ -201,8 +201,8 @@ def _control(
     probabilities = np.zeros_like(untrained.probabilities)  # [n_test, classes]
     if untrained.multi_label:
         for index, labels in enumerate(train.labels.T):
-            known = labels >= 0
-            classes, votes = _fit_forest(inputs[0][known], labels[known], inputs[1], seed)
+            labelled = labels >= 0
+            classes, votes = _fit_forest(inputs[0][labelled], labels[labelled], inputs[1], seed)
             if 1 in classes:
                 probabilities[:, index] = votes[:, list(classes).index(1)]
     else:

@@ -41,9 +41,9 @@ def scores(predictions: Predictions, detailed: bool = False) -> dict[str, Estima
     result = {"accuracy": accuracy(predictions)}
     if not detailed:
         return {**result, "loss": loss, "roc_auc": macro_auc(predictions), **aucs}
-    known = predictions.labels >= 0  # [n, findings]
-    errors = (predictions.probabilities - (predictions.labels == 1)) ** 2 * known
-    brier = errors.sum(axis=1) / np.maximum(known.sum(axis=1), 1)  # [n]
+    labelled = predictions.labels >= 0  # [n, findings]
+    errors = (predictions.probabilities - (predictions.labels == 1)) ** 2 * labelled
+    brier = errors.sum(axis=1) / np.maximum(labelled.sum(axis=1), 1)  # [n]
     return {
         **result,
         "roc_auc": macro_auc(predictions),
@@ -56,11 +56,11 @@ def scores(predictions: Predictions, detailed: bool = False) -> dict[str, Estima
 
 def accuracy(predictions: Predictions) -> Estimate:
     """Estimates the share of known labels that are predicted correctly at one half."""
-    known = predictions.labels >= 0  # [n, findings]
+    labelled = predictions.labels >= 0  # [n, findings]
     correct = predictions.predicted == predictions.labels
     # Labels of one patient are not independent, whatever the finding.
-    groups = np.repeat(predictions.groups, known.sum(axis=1))
-    share = intervals.proportion(correct[known], groups)
+    groups = np.repeat(predictions.groups, labelled.sum(axis=1))
+    share = intervals.proportion(correct[labelled], groups)
     return dataclasses.replace(share, n=len(predictions))
 
 
@@ -86,11 +86,11 @@ def macro_statistic(predictions: Predictions, score: _Score) -> weighted.Statist
     """
     statistics = []
     for index in _counted(predictions):
-        known = predictions.labels[:, index] >= 0
-        positive = predictions.labels[known, index] == 1
-        statistics.append((known, score(positive, predictions.probabilities[known, index])))
+        labelled = predictions.labels[:, index] >= 0
+        positive = predictions.labels[labelled, index] == 1
+        statistics.append((labelled, score(positive, predictions.probabilities[labelled, index])))
     return lambda weights: np.mean(
-        [statistic(weights[:, known]) for known, statistic in statistics], axis=0
+        [statistic(weights[:, labelled]) for labelled, statistic in statistics], axis=0
     )
 
 

@@ -155,8 +155,8 @@ def accuracies(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_known(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    known = labels >= 0  # [n, findings]
-    return (values * known).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    labelled = labels >= 0  # [n, findings]
+    return (values * labelled).sum(axis=1) / np.maximum(labelled.sum(axis=1), 1)
 
 
 def write(path: Path, predictions: Predictions) -> None:

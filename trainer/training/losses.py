@@ -97,9 +97,9 @@ def finding_losses(
 
 def finding_accuracies(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Computes the share of each example's known findings that are right at one half, [batch]."""
-    known = tf.cast(labels >= 0, tf.float32)  # [batch, findings]
+    labelled = tf.cast(labels >= 0, tf.float32)  # [batch, findings]
     correct = tf.cast(tf.equal(logits >= 0.0, labels == 1), tf.float32)
-    return tf.math.divide_no_nan(tf.reduce_sum(correct * known, 1), tf.reduce_sum(known, 1))
+    return tf.math.divide_no_nan(tf.reduce_sum(correct * labelled, 1), tf.reduce_sum(labelled, 1))
 
 
 def opacity_losses(opacity: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
