@@ -58,7 +58,9 @@ def random_predictions(
 
 
 def random_findings(seed: int, n: int, unknown: float = 0.1) -> Predictions:
-    """Simulates a classifier of three findings, from common to rare, with two images a patient.
+    """Simulates a classifier of three findings, with two images a patient.
+
+    The findings go from common to rare.
 
     Args:
       seed: of everything.

@@ -25,9 +25,9 @@ from trainer.analysis import (
 def test_each_finding_is_scored_on_the_images_in_which_it_is_known(seed):
     scored = random_findings(seed, 120)
     scores = metrics.scores(scored)
-    known = scored.labels >= 0
+    labelled = scored.labels >= 0
     for index, name in enumerate(scored.class_names):
-        rows = known[:, index]
+        rows = labelled[:, index]
         truth = scored.labels[rows, index]
         auc = scores[f"roc_auc_{name}"]
         assert auc.n == rows.sum()
@@ -35,7 +35,7 @@ def test_each_finding_is_scored_on_the_images_in_which_it_is_known(seed):
             expected = sklearn_metrics.roc_auc_score(truth, scored.probabilities[rows, index])
             assert auc.value == pytest.approx(expected)
     correct = (scored.probabilities >= 0.5) == (scored.labels == 1)
-    assert scores["accuracy"].value == pytest.approx(correct[known].mean())
+    assert scores["accuracy"].value == pytest.approx(correct[labelled].mean())
     assert scores["accuracy"].n == len(scored)
 
 

@@ -16,7 +16,7 @@ FIRST_TEST_INDEX = 1_000_000
 
 
 def build(folder: Path, **content: Any) -> dict[str, Any]:
-    """Builds a tiny set and returns its rows by split, its fingerprint and its builder."""
+    """Builds a tiny set; returns its rows, fingerprint and builder."""
     module = prepared.load_builder_module("phantom")
     # TFDS needs a new name for each content.
     name = "_".join(str(value) for value in content.values())

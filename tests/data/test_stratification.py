@@ -9,7 +9,7 @@ from trainer.data.split import assign_folds, train_and_validation
 
 
 def make_findings(seed: int, patients: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    """Labels [n, 4] of 1, 0 and -1, from common to rare, and groups of one to five images."""
+    """Simulates labels [n, 4] of 1, 0 and -1, and their groups."""
     rng = np.random.default_rng(seed)
     groups = np.repeat([f"p{index}" for index in range(patients)], rng.integers(1, 6, patients))
     labels = (rng.random((len(groups), 4)) < [0.5, 0.3, 0.1, 0.03]).astype(np.int8)

@@ -4,7 +4,6 @@ import base64
 import csv
 import io
 import re
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -17,21 +16,6 @@ from tests.e2e.conftest import serve
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 TIMEOUT = 30_000  # milliseconds
-
-
-@pytest.fixture(scope="module")
-def browser():
-    programs = ("chromium", "chromium-browser", "google-chrome")
-    chromium = next(filter(None, map(shutil.which, programs)), None)
-    if not chromium:
-        pytest.skip("no Chromium on this machine (Debian: apt install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        # The sandbox does not run as root.
-        launched = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(params=[(1280, 900, "light"), (390, 844, "dark")], ids=["desktop", "phone"])

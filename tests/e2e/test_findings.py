@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.conftest import run_command
 from tests.e2e.conftest import serve
@@ -81,8 +82,6 @@ def test_report_card_and_maps_show_every_finding(workdir):
 
 
 def test_files_get_their_findings(workdir, tmp_path):
-    from PIL import Image
-
     for index in range(12):
         present = [bool(index >> bit & 1) for bit in range(len(NAMES))]
         image = draw_findings(7, index, present, 500).image
@@ -138,22 +137,10 @@ def test_a_planted_shortcut_is_named_for_its_finding(tmp_path):
 
 
 @pytest.mark.browser
-def test_the_page_shows_the_map_of_the_finding_chosen(workdir, tmp_path):
-    import shutil
-
-    from PIL import Image
-
-    programs = ("chromium", "chromium-browser", "google-chrome")
-    chromium = next(filter(None, map(shutil.which, programs)), None)
-    if not chromium:
-        pytest.skip("no Chromium on this machine (Debian: apt install chromium)")
-    from playwright.sync_api import sync_playwright
-
+def test_the_page_shows_the_map_of_the_finding_chosen(workdir, browser, tmp_path):
     film = tmp_path / "film.png"
     Image.fromarray(draw_findings(7, 3, (False, True, True, False), 500).image).save(film)
-    with serve(workdir) as server, sync_playwright() as play:
-        # The sandbox does not run as root.
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with serve(workdir) as server:
         page = browser.new_page()
         page.goto(server.address)
         page.set_input_files("#upload input[type=file]", str(film))
@@ -171,4 +158,4 @@ def test_the_page_shows_the_map_of_the_finding_chosen(workdir, tmp_path):
             arg=before,
             timeout=30_000,
         )
-        browser.close()
+        page.close()

@@ -31,7 +31,7 @@ def build(seed: int, **settings) -> keras.Model:
 
 
 def save(workdir: Path, network: keras.Model, model: str = "compact", **settings) -> Path:
-    """Writes what a warm start reads of a finished run on the images with fingerprint `a`."""
+    """Writes the files of a finished run that a warm start reads."""
     (workdir / "model").mkdir(parents=True)
     network.save(workdir / "model" / "model.keras")
     facts = {"preprocessing": PREPROCESSING_VERSION, "model": model, "class_names": CLASSES}

@@ -34,7 +34,7 @@ def make_batch(labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def take_step(labels: np.ndarray, config: TrainConfig = CONFIG) -> tuple[dict, keras.Model]:
-    """Takes one step from the weights of a fixed seed; returns its metrics and the network."""
+    """Takes one step from fixed weights; returns metrics and network."""
     strategy = distribution.make_strategy(dataclasses.replace(config, strategy="one_device"))
     state = steps.create_train_state(config, strategy, 3, 10, 5.0, LABELS)
     metrics = state.train_step(make_batch(labels))
@@ -56,7 +56,7 @@ def test_loss_is_the_mean_binary_cross_entropy_of_known_labels():
 
 
 def test_an_unknown_label_moves_no_weight():
-    """The bias of a finding that is nowhere known stays, that of the others does not."""
+    """Checks that only the bias of an unlabelled finding stays."""
     labels = LABELS.copy()
     labels[:, 2] = -1
     _, model = take_step(labels)

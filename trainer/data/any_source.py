@@ -32,7 +32,7 @@ _SEED = 0  # Of the test split that is carved out: a set has one, whatever the s
 
 
 def given_flags(config: TrainConfig) -> list[str]:
-    """Lists the flags of a configuration that say how a folder is read, as --NAME=VALUE."""
+    """Lists the flags of reading a folder, as --NAME=VALUE."""
     values = {name: getattr(config, name) for name in READING}
     return [f"--{name}={value}" for name, value in values.items() if value]
 
@@ -40,7 +40,7 @@ def given_flags(config: TrainConfig) -> list[str]:
 def read(
     manual_dir: Path, download_dir: Path, config: TrainConfig, classes: Sequence[str] = ()
 ) -> RadiographSet:
-    """Reads a folder or zip with the columns and the classes that a configuration names.
+    """Reads a folder or zip by the columns and classes of a configuration.
 
     Args:
       manual_dir: a folder or a zip.
@@ -191,7 +191,7 @@ def without_uncertain(labels: Labels, treatment: str) -> tuple[Labels, list[str]
 
 
 def _with_positives(labels: Labels, splits: list[str]) -> tuple[Labels, list[str]]:
-    """Leaves out findings that no image of train has; returns a remark where there are any."""
+    """Leaves out findings without an image in train, with a remark."""
     train = np.array(splits) == "train"
     learnable = (labels.values[train] == 1).any(axis=0)  # [findings]
     missing = [name for name, kept in zip(labels.names, learnable, strict=True) if not kept]

@@ -208,7 +208,9 @@ class RadiographBuilder(
 def named_config(
     config: TrainConfig, source: ImageFolder | None, _: Path
 ) -> str | RadiographConfig:
-    """Returns the configuration of a set of one name: a plain name, unless it is read otherwise.
+    """Chooses the configuration of a set of one name.
+
+    Its name is plain, unless settings change how the files are read.
 
     Args:
       config: of the run.

@@ -74,7 +74,7 @@ class Roles:
 
 @dataclasses.dataclass(frozen=True)
 class Named:
-    """Columns, and a site to hold out, that the user named; None and () where not.
+    """The columns and the site that the user named; None without.
 
     Attributes:
       classes: names that are known to be of classes, for a set that may have one of them alone.
@@ -105,7 +105,7 @@ def split_of(name: str) -> str | None:
 
 
 def called_like_split(table: Table) -> str | None:
-    """Returns the column whose name is that of a column of splits, whatever it holds."""
+    """Returns the column named like a column of splits; None without one."""
     return _first(list(table.columns), _SPLITS, table)
 
 
@@ -170,10 +170,10 @@ def _file_column(table: Table, index: FileIndex, named: str | None) -> str | Non
     if not fitting and candidates:
         return by_name[candidates[0]]
     called_files = [column for column in fitting if normalize(column) in _FILES]
-    for rival in called_files[1:]:
-        if _differ(table, called_files[0], rival, index):
+    for other in called_files[1:]:
+        if _differ(table, called_files[0], other, index):
             raise UserError(
-                f"{table.path} names other images in {called_files[0]} than in {rival}; give one "
+                f"{table.path} names other images in {called_files[0]} than in {other}; give one "
                 "of them as --image_column."
             )
     return next(iter(fitting), None)

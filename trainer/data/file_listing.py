@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def walk(folder: Path, depth: int | None = None) -> Iterator[str]:
-    """Yields the files below a folder, in the order of their names, folder by folder.
+    """Yields the files below a folder, sorted by name within each folder.
 
     Links to files count as files, links to folders are not followed, and folders that cannot be
     read are passed over. No file is opened or asked for its size: a large set has many.

@@ -98,7 +98,7 @@ def _from_folders(levels: Levels) -> Splits:
 
 
 def _unused_column(rows: ImageTable) -> list[str]:
-    """Returns a remark on a column that is called like a split and holds none."""
+    """Returns a remark on a column named like a split without splits."""
     roles = rows.roles
     name = columns.called_like_split(rows.table)
     if name is None or roles.split or roles.validation or name == roles.label:

@@ -75,7 +75,10 @@ def hold_out(
 
 
 def _sites(name: str, columns: Mapping[str, Sequence[str]]) -> np.ndarray:
-    """Returns the site of each image in small letters, from the first column that has this one."""
+    """Returns the site of each image, in lower case.
+
+    From the first column that has the site to hold out.
+    """
     candidates = columns_lib.called_like_sites(columns)
     if not candidates:
         there = ", ".join(list(columns)[:_SHOWN]) or "none"

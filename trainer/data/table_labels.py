@@ -79,7 +79,7 @@ def read(table: Table, roles: Roles, images: np.ndarray, count: int) -> Labels:
 
 
 def as_findings(labels: Labels) -> Labels:
-    """Turns one class an image into findings; a class that stands for none is no finding."""
+    """Turns one class an image into findings; negative classes become none."""
     kept = [index for index, name in enumerate(labels.names) if not columns.is_negative(name)]
     values = (labels.values[:, None] == np.array(kept)).astype(np.int8)  # [n, findings]
     names = tuple(labels.names[index] for index in kept)

@@ -91,7 +91,7 @@ def opacity_evidence(network: keras.Model, positive: int) -> float:
 
 
 def trunks_and_heads(network: keras.Model) -> list[tuple[keras.Model, "EvidenceHead"]]:
-    """Cuts an export in two; of a mean of exports there is one pair a member."""
+    """Cuts an export into trunk and head; an ensemble gives several pairs."""
     nested = [layer for layer in network.layers if isinstance(layer, keras.Model)]
     heads = [layer for layer in network.layers if isinstance(layer, EvidenceHead)]
     if heads:

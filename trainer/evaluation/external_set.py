@@ -64,7 +64,7 @@ def open_external(
 def _entries(
     folder: Path, data: PreparedDataset, reading: TrainConfig
 ) -> tuple[list[Entry], list[str]]:
-    """Lists the images of a set with the run's classes, and remarks on those left out."""
+    """Lists images of the run's classes, and remarks on the others."""
     if not folder.exists():
         raise UserError(
             f"--manual_dir={folder} does not exist; give a folder or zip with "
