@@ -6,7 +6,6 @@ serving.as_json(served, serving.predict(served, Path("chest.dcm")))
 
 import dataclasses
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from PIL import Image
 from demo import drawing
 from trainer.data import lungs, radiograph
 from trainer.errors import UserError
-from trainer.inference import batch, formats, runtime
+from trainer.inference import batch, formats, runtime, sources
+from trainer.inference.sources import Source
 from trainer.inference.tested import Predictions, read_predictions
 
 MAX_FILES = 200
@@ -221,42 +221,39 @@ def describe_model(served: Served) -> dict[str, Any]:
     }
 
 
-def list_upload(paths: list[Path]) -> list[batch.Source]:
+def list_upload(paths: list[Path]) -> list[Source]:
     """Lists the files of an upload, zips opened, named without their folders.
 
     Raises:
-      UserError: there are more than `MAX_FILES`, or a zip is damaged.
+      UserError: there are more than `MAX_FILES`.
     """
-    try:
-        sources = list(batch.list_sources(paths))
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError("a zip cannot be opened; unpack it and send its files.") from error
-    if len(sources) > MAX_FILES:
+    listed = list(sources.list_sources(paths))
+    if len(listed) > MAX_FILES:
         raise UserError(
-            f"{len(sources)} files are too many for one batch; send at most {MAX_FILES}, "
+            f"{len(listed)} files are too many for one batch; send at most {MAX_FILES}, "
             "or use trainer.predict."
         )
     # The folders are the server's.
-    return [dataclasses.replace(source, name=Path(source.name).name) for source in sources]
+    return [dataclasses.replace(source, name=Path(source.name).name) for source in listed]
 
 
 def predict_rows(
     served: Served,
-    sources: list[batch.Source],
+    listed: list[Source],
     progress: Callable[[float], object] = lambda _: None,
 ) -> list[dict[str, str]]:
     """Predicts for each file of an upload.
 
     Args:
       served: the run.
-      sources: as `list_upload` gives them.
+      listed: the files, as `list_upload` gives them.
       progress: called with the share that is done, in 0..1, after each file.
 
     Returns:
       One row a file, its keys ordered as `batch.columns`.
     """
     rows = []
-    for row in batch.predict_rows(served.model, sources):
+    for row in batch.predict_rows(served.model, listed):
         rows.append(row)
-        progress(len(rows) / len(sources))
+        progress(len(rows) / len(listed))
     return rows

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from trainer.errors import UserError
-from trainer.inference import batch, command, runtime
+from trainer.inference import batch, command, runtime, sources
 
 
 def test_a_bad_file_gets_its_row_and_the_others_theirs(workdir, squares, tmp_path):
@@ -49,9 +49,9 @@ def test_a_large_member_of_a_zip_gets_an_error_row(workdir, tmp_path, monkeypatc
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros.png", bytes(2000))
     # A limit of 1000 bytes instead of 150 million.
-    monkeypatch.setattr(batch, "MAX_MEMBER_BYTES", 1000)
-    sources = list(batch.list_sources([tmp_path / "bomb.zip"]))
-    rows = list(batch.predict_rows(runtime.load(workdir), sources))
+    monkeypatch.setattr(sources, "MAX_MEMBER_BYTES", 1000)
+    listed = list(sources.list_sources([tmp_path / "bomb.zip"]))
+    rows = list(batch.predict_rows(runtime.load(workdir), listed))
     assert [row["verdict"] for row in rows] == ["error"]
     assert "larger than 1,000 bytes" in rows[0]["reason"]
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from trainer.config import READING, TrainConfig
 from trainer.data import (
-    archive,
     class_selection,
     columns,
     radiograph_set,
     split,
     table_labels,
+    unpacking,
 )
 from trainer.data.annotations import normalize
 from trainer.data.columns import Named
@@ -53,7 +53,7 @@ def read(
       UserError: as `radiograph_set.read`; the set has none of the classes that the user named.
     """
     if manual_dir.is_file():
-        manual_dir = archive.unpack(manual_dir, download_dir / "unpacked")
+        manual_dir = unpacking.unpack(manual_dir, download_dir / "unpacked")
     named = Named(
         config.image_column,
         config.patient_column,

@@ -1,102 +1,231 @@
-"""Safe unpacking of zip archives: all or nothing, no links, nothing outside the target.
+"""Zip and tar archives, read file by file.
 
-folder = archive.unpack(Path("set.zip"), data_dir / "downloads" / "unpacked")
+    with archive.open_archive(Path("films.zip"), "films.zip") as opened:
+        data = opened.read(opened.members[0])
+
+The first bytes of a file decide its type, never its name.
 """
 
-import hashlib
-import os
+import contextlib
+import dataclasses
+import errno
 import shutil
 import stat
-import tempfile
+import tarfile
 import zipfile
-import zlib
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
 
-from tqdm import tqdm
-
+from trainer.data import file_names
 from trainer.errors import UserError
 
-MAX_BYTES = 200 * 2**30
-MAX_FILES = 5_000_000
-MAX_RATIO = 200
-_MIN_RATIO_BYTES = 100 * 2**20  # Blank images pack well; only large archives can do harm.
+HEAD_BYTES = 512
+"""Number of first bytes that `recognize` needs."""
+READABLE = ("zip", "tar", "compressed tar")
+"""Types that `open_archive` reads."""
+
+# First bytes → type.
+_MAGIC = (
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),  # Without files.
+    (b"PK\x07\x08", "zip"),  # Of several disks.
+    (b"\x1f\x8b", "compressed tar"),
+    (b"BZh", "compressed tar"),
+    (b"\xfd7zXZ\0", "compressed tar"),
+    (b"7z\xbc\xaf\x27\x1c", "7z"),
+    (b"Rar!\x1a\x07", "rar"),
+    (b"\x28\xb5\x2f\xfd", "zst"),
+)
+_OFFICE = frozenset({"[Content_Types].xml", "mimetype"})  # Members of documents, which are zips.
 
 
-def unpack(archive: Path, parent: Path) -> Path:
-    """Unpacks a zip into its own folder, once.
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One file of an archive.
+
+    Attributes:
+      name: its path, with forward slashes, as `file_names.to_text` writes it.
+      size: of its content, in bytes.
+      entry: the library's own description.
+    """
+
+    name: str
+    size: int
+    entry: zipfile.ZipInfo | tarfile.TarInfo
+
+    @property
+    def is_folder(self) -> bool:
+        """Tells whether it is a folder."""
+        if isinstance(self.entry, tarfile.TarInfo):
+            return self.entry.isdir()
+        return self.name.endswith("/")
+
+    @property
+    def is_link(self) -> bool:
+        """Tells whether it is anything else than a plain file: a link, a device, a pipe."""
+        if isinstance(self.entry, tarfile.TarInfo):
+            return not self.entry.isreg()
+        return stat.S_ISLNK(self.entry.external_attr >> 16)
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Tells whether a password is needed (APPNOTE.TXT 4.4.4)."""
+        return isinstance(self.entry, zipfile.ZipInfo) and bool(self.entry.flag_bits & 1)
+
+
+class Archive:
+    """An open archive.
+
+    Attributes:
+      members: its files, without folders.
+    """
+
+    def __init__(self, name: str, kind: str, opened: zipfile.ZipFile | tarfile.TarFile):
+        self._name = name
+        self._kind = kind
+        self._opened = opened
+        is_tar = isinstance(opened, tarfile.TarFile)
+        entries: Iterable[Any] = opened.getmembers() if is_tar else opened.infolist()
+        members = [Member(_name(entry), _size(entry), entry) for entry in entries]
+        self.members = [member for member in members if not member.is_folder]
+
+    @property
+    def is_document(self) -> bool:
+        """Tells whether it is a text or table of an office program."""
+        return any(member.name in _OFFICE for member in self.members)
+
+    def read(self, member: Member) -> bytes:
+        """Reads the content of a member.
+
+        Raises:
+          UserError: it is a link, damaged, encrypted, or in a compression that Python lacks.
+        """
+        with self._open(member) as content:
+            return content.read()
+
+    def extract(self, member: Member, path: Path) -> None:
+        """Writes the content of a member to a new file.
+
+        Raises:
+          UserError: as for `read`.
+          OSError: the file cannot be written.
+        """
+        with self._open(member) as content, open(path, "wb") as file:
+            shutil.copyfileobj(content, file, 2**20)  # Bytes at a time.
+
+    @contextlib.contextmanager
+    def _open(self, member: Member) -> Iterator[IO[bytes]]:
+        name = f"{self._name}/{member.name}"
+        if member.is_link:
+            raise UserError(f"{name} is a link or a device; give the file itself.")
+        with _convert_errors(name, self._kind), self._open_entry(member.entry) as content:
+            yield content
+
+    def _open_entry(self, entry: Any) -> IO[bytes]:
+        if isinstance(self._opened, tarfile.TarFile):
+            content = self._opened.extractfile(entry)
+            assert content is not None, "a link"
+            return content
+        return self._opened.open(entry)
+
+
+def recognize(head: bytes) -> str | None:
+    """Returns the type of an archive by its first bytes; None for any other file.
 
     Args:
-      archive: the zip file.
-      parent: the folder of all unpacked archives.
+      head: the first `HEAD_BYTES` of the file.
+    """
+    for magic, kind in _MAGIC:
+        if head.startswith(magic):
+            return kind
+    # Since POSIX.1-1988; older ones have only a checksum.
+    return "tar" if head[257:262] == b"ustar" else None
 
-    Returns:
-      The folder, named by the archive's size, time and name. A second call returns it unchanged.
+
+def recognize_file(path: Path) -> str | None:
+    """Returns the type of an archive; None for any other file and for unreadable ones."""
+    try:
+        with open(path, "rb") as file:
+            return recognize(file.read(HEAD_BYTES))
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def open_archive(path: Path, name: str) -> Iterator[Archive]:
+    """Opens a zip or tar.
+
+    Args:
+      path: of the archive.
+      name: the name in error messages.
 
     Raises:
-      UserError: not a zip, damaged, too large, encrypted, with links or with entries that reach
-        outside the folder; or the disk is full.
+      UserError: another type of file, damaged, encrypted, or in a compression that Python lacks.
     """
-    state = archive.stat()
-    identity = f"{archive.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
-    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    target = parent / f"{archive.stem}_{key}"
-    if target.is_dir():
-        return target
+    kind = recognize_file(path)
+    if kind is None:
+        raise UserError(f"{name} is neither a folder nor a zip or tar; give one of these.")
+    if kind not in READABLE:
+        raise UserError(f"{name} is a {kind} archive; unpack it yourself and give the folder.")
+    with contextlib.ExitStack() as stack:
+        with _convert_errors(name, kind):
+            opened: zipfile.ZipFile | tarfile.TarFile
+            if kind == "zip":
+                opened = stack.enter_context(zipfile.ZipFile(path))
+            else:
+                opened = stack.enter_context(tarfile.open(path))
+            archive = Archive(name, kind, opened)
+        yield archive
+
+
+@contextlib.contextmanager
+def _convert_errors(name: str, kind: str) -> Iterator[None]:
+    """Converts the errors of reading an archive into a UserError of one line.
+
+    Args:
+      name: of the archive or its member.
+      kind: of the archive.
+
+    Raises:
+      UserError: the archive is damaged, encrypted, or in a compression that Python lacks.
+      OSError: a file cannot be read or written.
+    """
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix="unpacking_", dir=parent))
-    except OSError as error:
+        yield
+    # Of a compression that is missing; of an encrypted member.
+    except (NotImplementedError, RuntimeError) as error:
         raise UserError(
-            f"cannot write to {parent} ({error.strerror or error}); give another --data_dir."
+            f"{name} cannot be unpacked here ({error}); unpack it yourself and give the folder."
         ) from error
-    try:
-        _unpack_files(archive, partial)
-        os.replace(partial, target)  # Atomic: the target is complete or absent.
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UserError(
-            f"{archive} is not a zip that can be unpacked ({error}); download it again."
-        ) from error
-    except OSError as error:
-        if not target.is_dir():  # Otherwise another process has just unpacked the same archive.
+    except tarfile.ReadError as error:
+        if kind == "compressed tar":
             raise UserError(
-                f"{archive} cannot be unpacked below {parent} ({error.strerror or error}); make "
-                "room, or unpack it yourself and give the folder."
+                f"{name} is compressed and no tar, or damaged; unpack it yourself and give the "
+                "folder."
             ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return target
+        raise _damaged(name, kind, error) from error
+    except OSError as error:
+        # gzip and bz2 give damage no number; zipfile seeks to positions that do not exist.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise _damaged(name, kind, error) from error
+    except Exception as error:
+        # Decoders raise many types on damaged bytes.
+        raise _damaged(name, kind, error) from error
 
 
-def _unpack_files(archive: Path, folder: Path) -> None:
-    with zipfile.ZipFile(archive) as zip_file:
-        entries = [entry for entry in zip_file.infolist() if not _name(entry).endswith("/")]
-        total = sum(entry.file_size for entry in entries)
-        is_bomb = total > max(_MIN_RATIO_BYTES, MAX_RATIO * archive.stat().st_size)
-        if total > MAX_BYTES or len(entries) > MAX_FILES or is_bomb:
-            raise UserError(
-                f"{archive} would unpack to {total / 2**30:.1f} GiB in {len(entries)} files; "
-                "unpack it yourself if you trust it, and give the folder."
-            )
-        # All checks precede the first write.
-        for entry in entries:
-            path = PurePosixPath(_name(entry))
-            # A colon in the first part is a drive on Windows.
-            if path.is_absolute() or not path.parts or ".." in path.parts or ":" in path.parts[0]:
-                raise UserError(
-                    f"{archive} holds an entry that reaches outside its folder "
-                    f"({entry.filename!r}); do not use it."
-                )
-            if stat.S_ISLNK(entry.external_attr >> 16):
-                raise UserError(f"{archive} holds a link ({entry.filename!r}); do not use it.")
-            if entry.flag_bits & 1:  # APPNOTE.TXT 4.4.4.
-                raise UserError(f"{archive} is encrypted; unpack it yourself and give the folder.")
-        text = f"unpacking {archive.name}"
-        for entry in tqdm(entries, text, unit=" files", leave=False, delay=2, disable=None):
-            target = folder / _name(entry)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with zip_file.open(entry) as packed, open(target, "wb") as file:
-                shutil.copyfileobj(packed, file, 2**20)  # Bytes at a time.
+def _damaged(name: str, kind: str, error: Exception) -> UserError:
+    return UserError(
+        f"{name}: the {kind} archive is damaged or cut off ({type(error).__name__}); get it again."
+    )
 
 
-def _name(entry: zipfile.ZipInfo) -> str:
-    return entry.filename.replace("\\", "/")  # Some packers on Windows write backslashes.
+def _name(entry: zipfile.ZipInfo | tarfile.TarInfo) -> str:
+    if isinstance(entry, tarfile.TarInfo):
+        return file_names.to_text(entry.name.removeprefix("./"))
+    return file_names.to_text(entry.filename.replace("\\", "/"))  # Some packers of Windows.
+
+
+def _size(entry: zipfile.ZipInfo | tarfile.TarInfo) -> int:
+    return entry.size if isinstance(entry, tarfile.TarInfo) else entry.file_size

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainer.data import file_names
+
 
 def walk(folder: Path, depth: int | None = None) -> Iterator[str]:
     """Yields the files below a folder, sorted by name within each folder.
@@ -19,9 +21,14 @@ def walk(folder: Path, depth: int | None = None) -> Iterator[str]:
       depth: levels of names in a path, 1 for the folder's own files; None for all.
 
     Yields:
-      Paths relative to the folder, with forward slashes.
+      Paths relative to the folder, with forward slashes, as `file_names.to_text` writes them.
     """
-    yield from _walk(str(folder), "", depth)
+    yield from map(file_names.to_text, _walk(str(folder), "", depth))
+
+
+def is_hidden(name: str) -> bool:
+    """Tells whether a relative path is hidden, or one of the twins in archives of macOS."""
+    return any(level.startswith(".") or level == "__MACOSX" for level in name.split("/"))
 
 
 def _walk(folder: str, prefix: str, depth: int | None) -> Iterator[str]:

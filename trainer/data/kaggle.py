@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from trainer import compat
-from trainer.data import archive
+from trainer.data import unpacking
 from trainer.errors import UserError
 
 _CONNECT_SECONDS = 5.0
@@ -69,7 +69,7 @@ def locate(manual_dir: Path | None, download_dir: Path, handle: str, tree: str) 
     """
     if manual_dir is not None:
         if manual_dir.is_file():
-            return archive.unpack(manual_dir, download_dir / "unpacked")
+            return unpacking.unpack(manual_dir, download_dir / "unpacked")
         return manual_dir
     try:
         return download(handle)

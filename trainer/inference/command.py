@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from trainer.errors import UserError
-from trainer.inference import batch, runtime
+from trainer.inference import batch, runtime, sources
 
 
 def predict(workdir: Path, paths: list[Path], output: Path | None, overwrite: bool = False) -> str:
@@ -27,14 +27,14 @@ def predict(workdir: Path, paths: list[Path], output: Path | None, overwrite: bo
     """
     # First, so that a wrong --workdir fails before folders are listed.
     model = runtime.load(workdir)
-    sources = list(batch.list_sources(paths))
-    if not sources:
+    listed = list(sources.list_sources(paths))
+    if not listed:
         names = ", ".join(str(path) for path in paths)
         raise UserError(f"{names} holds no file; give files, folders or zips of radiographs.")
     rows = tqdm(
-        batch.predict_rows(model, sources),
+        batch.predict_rows(model, listed),
         "predicting",
-        len(sources),
+        len(listed),
         unit=" images",
         leave=False,
         delay=2,  # A few images need no progress bar.
@@ -56,7 +56,7 @@ def predict(workdir: Path, paths: list[Path], output: Path | None, overwrite: bo
         ) from error
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
     table = f"; table in {output}" if output else ""
-    summary = f"{len(sources)} files: {verdicts}{table}. Not a medical device."
+    summary = f"{len(listed)} files: {verdicts}{table}. Not a medical device."
     if not model.facts["synthetic"]:
         return summary
     return (

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.data import archive
+from trainer.data import unpacking
 from trainer.errors import UserError
 
 
@@ -28,7 +28,7 @@ def write_zip(path: Path, entries: dict[str, bytes], **attributes: Any) -> Path:
 
 def error_message(file: Path, parent: Path) -> str:
     with pytest.raises(UserError) as caught:
-        archive.unpack(file, parent)
+        unpacking.unpack(file, parent)
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -36,11 +36,11 @@ def error_message(file: Path, parent: Path) -> str:
 
 def test_zip_is_unpacked_once_and_reused(tmp_path):
     file = write_zip(tmp_path / "set.zip", {"a/b.png": b"image", "c.png": b"other"})
-    folder = archive.unpack(file, tmp_path / "parent")
+    folder = unpacking.unpack(file, tmp_path / "parent")
     assert (folder / "a" / "b.png").read_bytes() == b"image"
     # A second unpacking would restore the file.
     (folder / "c.png").write_bytes(b"changed")
-    again = archive.unpack(file, tmp_path / "parent")
+    again = unpacking.unpack(file, tmp_path / "parent")
     assert (again / "c.png").read_bytes() == b"changed"
 
 
@@ -69,11 +69,11 @@ def test_links_bombs_and_damaged_archives_are_rejected(tmp_path, monkeypatch):
     # Packs at about 1000 to 1; the limit is 200.
     bomb = write_zip(tmp_path / "bomb.zip", {"zeros": bytes(2_000_000)})
     # Small archives are exempt from the ratio.
-    monkeypatch.setattr(archive, "_MIN_RATIO_BYTES", 1_000_000)
+    monkeypatch.setattr(unpacking, "_MIN_RATIO_BYTES", 1_000_000)
     parent = tmp_path / "parent"
     assert "holds a link" in error_message(link, parent)
-    assert "download it again" in error_message(damaged, parent)
-    assert "download it again" in error_message(text, parent)
+    assert "get it again" in error_message(damaged, parent)
+    assert "neither a folder nor" in error_message(text, parent)
     assert "would unpack to" in error_message(bomb, parent)
     assert not list(parent.iterdir())
 
@@ -112,7 +112,7 @@ def test_any_damage_is_rejected_or_harmless(tmp_path_factory, flips):
         data[position % len(data)] = value
     file.write_bytes(data)
     with contextlib.suppress(UserError):
-        archive.unpack(file, folder / "parent")
+        unpacking.unpack(file, folder / "parent")
     # Neither files outside nor partial folders remain.
     assert {path.name for path in folder.iterdir()} <= {"set.zip", "parent"}
     assert not list(folder.glob("parent/unpacking_*"))

@@ -1,0 +1,55 @@
+r"""File names as text, whatever their bytes are.
+
+    file_names.to_text(os.fsdecode(b"r\xf6ntgen.png"))  # r"r\xf6ntgen.png"
+    file_names.locate(folder, name)                      # the path of such a name
+
+A name may hold bytes that are no UTF-8, as files of old Windows and Linux machines do. Python
+keeps such a byte as a lone surrogate (PEP 383), which no UTF-8 file can hold.
+"""
+
+import os
+import re
+from pathlib import Path
+
+_BYTE = re.compile(r"\\x[0-9a-f]{2}")
+_ESCAPED = re.compile(r"\\(\\|x[0-9a-f]{2})")
+
+
+def to_text(name: str) -> str:
+    r"""Writes a name as valid Unicode, from which `from_text` reads it back.
+
+    A byte that is no UTF-8 becomes \xNN. The backslashes of such a name are doubled, and so are
+    those of a name that contains \xNN itself. All other names stay unchanged.
+
+    Args:
+      name: as `os.listdir` gives it.
+    """
+    if not _has_surrogates(name) and not _BYTE.search(name):
+        return name
+    data = os.fsencode(name.replace("\\", "\\\\"))
+    return data.decode("utf-8", "backslashreplace")
+
+
+def from_text(text: str) -> str:
+    """Returns the name that `to_text` wrote, as Python's functions of files take it."""
+    if not _BYTE.search(text):
+        return text
+    data = _ESCAPED.sub(_unescape, text)
+    return os.fsdecode(data.encode("utf-8", "surrogateescape"))
+
+
+def locate(folder: Path, text: str) -> Path:
+    """Returns the path of a file by its relative name from `to_text`."""
+    return folder / from_text(text)
+
+
+def _has_surrogates(name: str) -> bool:
+    return not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _unescape(match: re.Match[str]) -> str:
+    escaped = match[1]
+    if escaped == "\\":
+        return escaped
+    # PEP 383: byte N is the surrogate U+DC00 + N.
+    return chr(0xDC00 + int(escaped[1:], 16))
