@@ -70,7 +70,9 @@ def find_source(
     del config
     root = kaggle.locate(manual_dir, download_dir, KAGGLE_HANDLE, EXPECTED_TREE)
     folder = image_folder.find(root, tuple(SPLITS.values()), CLASSES)
-    splits = {split: folder.splits[name] for split, name in SPLITS.items()}
+    # A folder for validation is a split of its own.
+    names = {name: split for split, name in SPLITS.items()}
+    splits = {names.get(name, "validation"): listed for name, listed in folder.splits.items()}
     return dataclasses.replace(
         folder,
         splits=splits,
@@ -83,7 +85,9 @@ def find_source(
 def counts_line(splits: Mapping[str, Sequence[image_folder.Entry]]) -> str:
     """Returns the numbers of images, beside the Kaggle set's where they differ."""
     counts = collections.Counter(
-        (SPLITS[split], entry.label) for split, entries in splits.items() for entry in entries
+        (SPLITS.get(split, split), entry.label)
+        for split, entries in splits.items()
+        for entry in entries
     )
     line = ", ".join(f"{split}/{label} {counts[split, label]}" for split, label in KAGGLE_COUNTS)
     if dict(counts) == KAGGLE_COUNTS:

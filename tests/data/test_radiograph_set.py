@@ -519,7 +519,12 @@ REFUSED = {
         {"hold_out_site": "B"},
         "--hold_out_site=B: the sites in column site are A",
     ),
-    "a damaged zip": ("", {"set.zip": b"PK\x03\x04 cut off"}, {}, r"set\.zip is not a zip"),
+    "a damaged zip": (
+        "",
+        {"set.zip": b"PK\x03\x04 cut off"},
+        {},
+        r"set\.zip: the zip archive is damaged",
+    ),
     "exclusion of no file": (
         "pos/a.png neg/b.png",
         {"exclude.txt": "c.png\n"},

@@ -16,6 +16,7 @@ from trainer.config import READING, TrainConfig
 from trainer.data import (
     class_selection,
     columns,
+    file_names,
     radiograph_set,
     split,
     table_labels,
@@ -221,7 +222,7 @@ def entry(images: RadiographSet, index: int, fixed: bool) -> Entry:
         label = labels.names[labels.values[index]]
     return Entry(
         filename,
-        images.root / filename,
+        file_names.locate(images.root, filename),
         label,
         images.groups[index],
         {name: cells[index] for name, cells in images.columns.items()},

@@ -85,8 +85,8 @@ class Archive:
         self._name = name
         self._kind = kind
         self._opened = opened
-        is_tar = isinstance(opened, tarfile.TarFile)
-        entries: Iterable[Any] = opened.getmembers() if is_tar else opened.infolist()
+        entries: Iterable[Any]
+        entries = opened.getmembers() if isinstance(opened, tarfile.TarFile) else opened.infolist()
         members = [Member(_name(entry), _size(entry), entry) for entry in entries]
         self.members = [member for member in members if not member.is_folder]
 

@@ -10,12 +10,11 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from trainer.data import columns
+from trainer.data import columns, mask_files
 from trainer.data.annotations import normalize
 
-# Folders that say nothing of their images, and folders of what is no radiograph.
+# Folders that say nothing of their images.
 _TRANSPARENT = re.compile(r"(images?|imgs?|pngs?|jpe?gs?|dicoms?|dcms?|files|data)\d*")
-_MASKS = re.compile(r"(lung)?masks?|segmentations?|annotations?|heatmaps?")
 _PATIENT = re.compile(r"(patient|subject|pat|p|s)?\d+")
 
 
@@ -27,7 +26,7 @@ class Levels:
       splits: [n] train, validation or test; None where no folder says so.
       classes: [n] name of the class, as its folder in train spells it; None for an image in no
         folder.
-      masks: [n] bool, images in folders of masks.
+      masks: [n] bool, see `mask_files`.
       split_names: split → its folder's name, where folders are splits.
     """
 
@@ -47,9 +46,7 @@ def read(filenames: Sequence[str], class_names: Sequence[str] = ()) -> Levels:
       class_names: names that are known to be of classes, also where one folder holds all images.
     """
     folders = [tuple(name.split("/")[:-1]) for name in filenames]
-    masks = [any(_MASKS.fullmatch(normalize(name)) for name in path) for path in folders]
-    if all(masks):
-        masks = [False] * len(masks)
+    masks = mask_files.recognize(filenames)
     kept = [
         tuple(name for name in path if not _TRANSPARENT.fullmatch(normalize(name)))
         for path, is_mask in zip(folders, masks, strict=True)

@@ -10,13 +10,12 @@ the files beside it.
 import dataclasses
 import hashlib
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainer.data import annotations, file_listing
+from trainer.data import annotations, columns, file_listing, file_names, image_files, mask_files
 from trainer.data.annotations import Annotations, normalize, normalize_path
-from trainer.data.radiograph import EXTENSIONS, FORMATS
+from trainer.data.radiograph import FORMATS
 from trainer.errors import UserError
 
 _NO_COLUMNS: Mapping[str, str] = {}  # Shared: a large set has many entries.
@@ -76,31 +75,38 @@ class _Scan:
       notes: the files beside the set.
       splits: split → the images that exclude.txt does not name.
       filenames: all images, excluded ones too.
-      other_files: number of files that are no images.
-      other_folders: SPLIT/NAME of folders that are no class.
+      masks: names of the images that are masks.
+      others: names of files that are no images.
+      outside: names of images and archives in no folder of a class.
     """
 
     notes: Annotations
     splits: dict[str, list[Entry]]
     filenames: list[str] = dataclasses.field(default_factory=list)
-    other_files: int = 0
-    other_folders: list[str] = dataclasses.field(default_factory=list)
+    masks: list[str] = dataclasses.field(default_factory=list)
+    others: list[str] = dataclasses.field(default_factory=list)
+    outside: list[str] = dataclasses.field(default_factory=list)
 
     def add_class(self, split: str, folder: Path, prefix: str, label: str) -> int:
         """Adds the images of one class; returns their number without excluded ones."""
-        images, other_files = _list_images(folder, prefix)
+        listing = image_files.list_files(folder)
+        self.others += [f"{prefix}/{name}" for name in (*listing.archives, *listing.others)]
         entries = []
-        for filename, path in images:
+        for name, is_mask in zip(listing.images, mask_files.recognize(listing.images), strict=True):
+            filename = f"{prefix}/{name}"
+            if is_mask:
+                self.masks.append(filename)
+                continue
+            self.filenames.append(filename)
             if normalize_path(filename) in self.notes.excluded:
                 continue
+            path = file_names.locate(folder, name)
             row = self.notes.row(filename)
-            columns = {name: row[name] for name in row if name not in ("filename", "patient")}
+            further = {key: row[key] for key in row if key not in ("filename", "patient")}
             # A row without a patient leaves the file its own group.
             group = row.get("patient") or filename
-            entries.append(Entry(filename, path, label, group, columns or _NO_COLUMNS))
+            entries.append(Entry(filename, path, label, group, further or _NO_COLUMNS))
         self.splits[split] += entries
-        self.filenames += [filename for filename, _ in images]
-        self.other_files += other_files
         return len(entries)
 
 
@@ -117,41 +123,24 @@ def find(folder: Path, splits: Sequence[str], classes: Sequence[str]) -> ImageFo
         an ambiguous groups.csv.
     """
     root, split_folders = _find_root(folder, splits)
-    scan = _Scan(annotations.read_annotations(root), {split: [] for split in splits})
-    for split in splits:
-        split_folder = split_folders[split]
+    validation = _find_validation(root)
+    if validation:
+        split_folders[validation.name] = validation
+    scan = _Scan(annotations.read_annotations(root), {split: [] for split in split_folders})
+    used = set(split_folders.values())
+    for split, split_folder in split_folders.items():
         class_folders = _match_children(split_folder, classes)
-        scan.other_folders += [
-            f"{split}/{child.name}"
-            for child in _subfolders(split_folder)
-            if child not in class_folders.values() and not _is_hidden(child.name)
-        ]
+        used |= set(class_folders.values())
         for name in classes:
             class_folder = class_folders.get(name)
-            if not class_folder or not scan.add_class(split, class_folder, f"{split}/{name}", name):
+            count = class_folder and scan.add_class(split, class_folder, f"{split}/{name}", name)
+            if not count:
                 raise UserError(
                     f"{split_folder} has no images of class {name}; put them into a folder {name}/ "
                     "there."
                 )
+    scan.outside = _list_outside(root, list(split_folders.values()), used)
     scan.notes.check_excluded(scan.filenames)
-    return _create_folder(scan)
-
-
-def find_classes(folder: Path, classes: Sequence[str], split: str = "all") -> ImageFolder:
-    """Finds a set without splits: the folders of the classes side by side.
-
-    Args:
-      folder: the root of the set, or any folder above it.
-      classes: canonical names of the classes.
-      split: the name of its only split in the result.
-
-    Raises:
-      UserError: no such folders, several, or an ambiguous groups.csv.
-    """
-    root, class_folders = _find_root(folder, classes)
-    scan = _Scan(annotations.read_annotations(root), {split: []})
-    for name in classes:
-        scan.add_class(split, class_folders[name], name, name)
     return _create_folder(scan)
 
 
@@ -164,24 +153,11 @@ def find_loose(folder: Path) -> list[Entry]:
       UserError: the folder does not exist, or holds no image.
     """
     entries = []
-    for name in list_images(folder):
-        filename = f"{folder.name}/{name}"
-        entries.append(Entry(filename, folder / name, "", filename, _NO_COLUMNS))
+    for name in image_files.list_images(folder).images:
+        filename = f"{file_names.to_text(folder.name)}/{name}"
+        path = file_names.locate(folder, name)
+        entries.append(Entry(filename, path, "", filename, _NO_COLUMNS))
     return entries
-
-
-def list_images(folder: Path) -> list[str]:
-    """Lists the images of a folder at any depth, as paths relative to it.
-
-    Raises:
-      UserError: the folder does not exist, or holds no image.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give one that holds images.")
-    images = [name for name in file_listing.walk(folder) if _is_image(folder, name)]
-    if not images:
-        raise UserError(f"{folder} holds no {FORMATS} file; give a folder of images.")
-    return images
 
 
 def _find_root(folder: Path, names: Sequence[str]) -> tuple[Path, dict[str, Path]]:
@@ -207,7 +183,9 @@ def _find_root(folder: Path, names: Sequence[str]) -> tuple[Path, dict[str, Path
             )
         children = itertools.chain.from_iterable(map(_subfolders, level))
         # Links may form circles, so each real folder counts once.
-        real = {child.resolve(): child for child in children if not _is_hidden(child.name)}
+        real = {
+            child.resolve(): child for child in children if not file_listing.is_hidden(child.name)
+        }
         level = sorted(child for path, child in real.items() if path not in seen)
         seen |= real.keys()
     raise UserError(
@@ -220,6 +198,30 @@ def _subfolders(folder: Path) -> list[Path]:
         return sorted(child for child in folder.iterdir() if child.is_dir())
     except PermissionError:
         return []  # Readable folders beside it may still hold the set.
+
+
+def _find_validation(root: Path) -> Path | None:
+    folders = [child for child in _subfolders(root) if columns.split_of(child.name) == "validation"]
+    if len(folders) > 1:
+        names = " and ".join(child.name for child in folders)
+        raise UserError(f"{root} has two folders for validation, {names}; make them one.")
+    return next(iter(folders), None)
+
+
+def _list_outside(root: Path, splits: list[Path], used: set[Path]) -> list[str]:
+    """Lists images and archives that lie in no folder of a split and class."""
+    listings = [(parent, image_files.list_files(parent, depth=1)) for parent in (root, *splits)]
+    listings += [
+        (child, image_files.list_files(child))
+        for parent in (root, *splits)
+        for child in _subfolders(parent)
+        if child not in used and not file_listing.is_hidden(child.name)
+    ]
+    return [
+        file_names.to_text((folder / name).relative_to(root).as_posix())
+        for folder, listing in listings
+        for name in (*listing.images, *listing.archives)
+    ]
 
 
 def _match_children(folder: Path, names: Sequence[str]) -> dict[str, Path]:
@@ -237,31 +239,6 @@ def _match_children(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     return matches
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
-def _list_images(folder: Path, prefix: str) -> tuple[list[tuple[str, Path]], int]:
-    """Returns ([(filename, path)], the number of other files)."""
-    files = list(file_listing.walk(folder))
-    images = [(f"{prefix}/{name}", folder / name) for name in files if _is_image(folder, name)]
-    return images, len(files) - len(images)
-
-
-def _is_image(folder: Path, name: str) -> bool:
-    # Archives of macOS contain hidden twins of each file.
-    if any(map(_is_hidden, name.split("/"))):
-        return False
-    if os.path.splitext(name)[1].lower() in EXTENSIONS:
-        return True
-    try:
-        # DICOM files are often called IM0001, or 1.2.840.10008; their mark is at byte 128.
-        with open(folder / name, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def _create_folder(scan: _Scan) -> ImageFolder:
     for split_entries in scan.splits.values():
         split_entries.sort(key=lambda entry: entry.filename)
@@ -269,8 +246,6 @@ def _create_folder(scan: _Scan) -> ImageFolder:
     counts = scan.notes.count_rows(entry.filename for entry in entries)
     without_row = counts[None] if scan.notes.rows else 0
     unused_rows = len(scan.notes.rows.keys() - counts.keys())
-    others = len(scan.other_folders)
-    examples = ", ".join(scan.other_folders[:3])
     excluded = len(scan.notes.excluded)
     remarks = [  # (count, text)
         (
@@ -278,17 +253,17 @@ def _create_folder(scan: _Scan) -> ImageFolder:
             f"{without_row} images have no row in groups.csv; each counts as a patient of its own",
         ),
         (unused_rows, f"{unused_rows} rows of groups.csv name no image of the set"),
-        (others, f"{others} folders are no class of the set and were passed over ({examples})"),
-        (
-            scan.other_files,
-            f"{scan.other_files} files that are not {FORMATS} were passed over",
-        ),
         (excluded, f"{excluded} images were left out as exclude.txt asks"),
+    ]
+    passed_over = [
+        *image_files.remark(scan.outside, "files are in no folder of a split and class"),
+        *image_files.remark(scan.masks, "images are masks"),
+        *image_files.remark(scan.others, f"files are no {FORMATS}"),
     ]
     return ImageFolder(
         root=scan.notes.root,
         splits=scan.splits,
-        remarks=[text for count, text in remarks if count],
+        remarks=[*(text for count, text in remarks if count), *passed_over],
         fingerprint=_fingerprint(entries, scan.notes),
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from trainer.data import raster
+from trainer.data import file_names, raster
 from trainer.data.image_tables import ImageTable
 
 _FOLDER = re.compile(r"(?i)(?:^|/)(patient[ _-]?\d+)(?:/|$)")
@@ -40,7 +40,7 @@ def read(folder: Path, rows: ImageTable | None, filenames: Sequence[str]) -> tup
 
         text = "reading patients"
         names = tqdm(filenames, text, unit=" files", leave=False, delay=2, disable=None)
-        hashes = [dicom.read_patient(folder / name) for name in names]
+        hashes = [dicom.read_patient(file_names.locate(folder, name)) for name in names]
         if any(hashes):
             return _or_filename(hashes, filenames), "patients by DICOM tag, hashed"
     return list(filenames), "patients unknown"

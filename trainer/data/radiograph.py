@@ -54,6 +54,8 @@ PREPROCESSING_VERSION = 1
 EXTENSIONS = raster.EXTENSIONS | {".dcm", ".dicom"}
 FORMATS = "PNG, JPEG, DICOM, TIFF, BMP, WebP or JPEG 2000"
 STANDARD_SIDE = 500  # Pixels.
+HEAD_BYTES = 1024
+"""Number of first bytes that `recognize` needs."""
 
 # First bytes → type, for the message.
 _OTHER_TYPES = (
@@ -63,6 +65,16 @@ _OTHER_TYPES = (
     (b"PK\x03\x04", "a zip archive"),
     (b"\x1f\x8b", "a gzip archive"),
 )
+
+
+def recognize(head: bytes) -> str | None:
+    """Returns the format that the first bytes of a file stand for; None for any other.
+
+    Args:
+      head: the first `HEAD_BYTES` of the file.
+    """
+    # The preamble has 128 bytes (PS3.10, 7.1), which may be the head of a TIFF.
+    return "DICOM" if head[128:132] == b"DICM" else raster.recognize(head)
 
 
 def read(source: str | os.PathLike | bytes, name: str | None = None) -> Radiograph:

@@ -18,10 +18,11 @@ from trainer.data import (
     annotations,
     columns,
     file_listing,
+    file_names,
     folder_levels,
     given_splits,
     held_out_site,
-    image_folder,
+    image_files,
     image_tables,
     patients,
     table_labels,
@@ -84,14 +85,17 @@ def read(folder: Path, named: Named) -> RadiographSet:
       UserError: there are no images, or it cannot be told how they are labelled; the message names
         a flag or a file.
     """
-    return read_files(folder, image_folder.list_images(folder), named)
+    listing = image_files.list_images(folder)
+    images = read_files(folder, listing.images, named)
+    return dataclasses.replace(images, remarks=[*images.remarks, *listing.remarks()])
 
 
 def read_files(folder: Path, filenames: Sequence[str], named: Named) -> RadiographSet:
     """Reads a set as `read` does, of these files, which may lie elsewhere."""
     index = FileIndex(filenames)
     levels = folder_levels.read(filenames, named.classes)
-    files = [folder / name for name in file_listing.walk(folder, image_tables.DEPTH)]
+    names = file_listing.walk(folder, image_tables.DEPTH)
+    files = [file_names.locate(folder, name) for name in names]
     tables = image_tables.read(folder, files, index, named)
     rows = tables.labels
     patient_rows = tables.patients
@@ -120,7 +124,7 @@ def read_files(folder: Path, filenames: Sequence[str], named: Named) -> Radiogra
     excluded = np.zeros(len(filenames), bool)
     excluded[_excluded(folder, index)] = True
     left_out = [
-        (np.array(levels.masks, bool), "lie in folders of masks and were left out"),
+        (np.array(levels.masks, bool), "are masks and were left out"),
         (excluded, "were left out as exclude.txt asks"),
         *splits.left_out,
     ]

@@ -32,10 +32,10 @@ _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
-    (b"BM", "BMP"),
     (b"\0\0\0\x0cjP  \r\n", "JPEG2000"),
     (b"\xff\x4f\xff\x51", "JPEG2000"),  # Its codestream alone.
 )
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # Bytes, of all versions.
 # Tags of TIFF 6.0.
 _WIDTH = 256
 _HEIGHT = 257
@@ -50,6 +50,9 @@ def recognize(data: bytes) -> str | None:
     """Returns the format that the first bytes stand for; None for any other."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    # Text may start with these two letters; the size of the next header may not be any.
+    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
     return next((format for magic, format in _MAGIC if data.startswith(magic)), None)
 
 
