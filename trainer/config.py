@@ -417,3 +417,17 @@ def differences(old: TrainConfig, new: TrainConfig) -> list[str]:
         if before != after and field.metadata.get("part_of_result", True):
             lines.append(f"{field.name}: {before} → {after}")
     return lines
+
+
+def format_flags(config: TrainConfig) -> list[str]:
+    """Formats the settings that differ from their defaults as flags, in declared order."""
+    arguments = []
+    for field in dataclasses.fields(TrainConfig):
+        value = getattr(config, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, bool):
+            arguments.append(f"--{field.name}" if value else f"--no{field.name}")
+        else:
+            arguments.append(f"--{field.name}={value}")
+    return arguments

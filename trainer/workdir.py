@@ -10,13 +10,14 @@ message lists the differences.
 import dataclasses
 import json
 import os
+import shlex
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 from trainer import compat
-from trainer.config import TrainConfig, differences, from_dict
+from trainer.config import TrainConfig, differences, format_flags, from_dict
 from trainer.errors import UserError
 
 # Packages whose version can change a result; config.json lists them.
@@ -75,8 +76,8 @@ class Workdir:
 
     @property
     def finished(self) -> bool:
-        """True once the run has ended and is scored."""
-        return (self.path / "metrics.json").exists()
+        """True once the run has ended, is saved and scored."""
+        return (self.path / "metrics.json").exists() and (self.model / "model.keras").exists()
 
     def metrics(self) -> dict[str, Any]:
         """Returns the scores of a finished run, as metrics.json holds them."""
@@ -158,6 +159,20 @@ def recorded_config(path: Path) -> TrainConfig | None:
     """Returns the configuration in a workdir's config.json, or None without one."""
     path = path / "config.json"
     return _read_config(read_json(path)) if path.exists() else None
+
+
+def resume_command(path: Path) -> str:
+    """Returns the command that resumes the run of a workdir, or starts one in it."""
+    record = path / "config.json"
+    requested = _read_config(read_json(record), "requested") if record.exists() else TrainConfig()
+    # A data service gives no order of batches that could be resumed.
+    requested = dataclasses.replace(requested, workdir=str(path), data_service=None)
+    return shlex.join(["python", "-m", "trainer.main", *format_flags(requested)])
+
+
+def unfinished_error(path: Path) -> UserError:
+    """Returns the error of a workdir without a finished run, with the command that makes one."""
+    return UserError(f"{path} holds no finished run; make one: {resume_command(path)}")
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -257,8 +272,9 @@ def _resume(path: Path, config: TrainConfig, dataset: dict[str, Any], writes: bo
     raise UserError(f"{message}.")
 
 
-def _read_config(record: dict[str, Any]) -> TrainConfig:
-    return from_dict(_EARLIER | record["config"])
+def _read_config(record: dict[str, Any], kind: str = "config") -> TrainConfig:
+    earlier = _EARLIER if kind == "config" else {}
+    return from_dict(earlier | record[kind])
 
 
 def _extend(path: Path, record: dict[str, Any], epochs: int) -> None:

@@ -138,8 +138,8 @@ def test_no_lung_features_do_not_depend_on_the_middle_of_the_image():
 def test_controls_on_the_real_sample_score_as_measured(sample_dir):
     classes = ("non_covid", "covid")
     entries = image_folder.find(sample_dir, ("Train", "Test"), classes).splits
-    train, _ = records.from_folder(entries["Train"], classes)
-    test, _ = records.from_folder(entries["Test"], classes)
+    train, _ = records.from_folder(entries["Train"], classes, 500)
+    test, _ = records.from_folder(entries["Test"], classes, 500)
     results = controls.run(
         train,
         test,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainer.analysis import duplicate_search
+from trainer.analysis import duplicate_features, duplicate_search
 from trainer.analysis.duplicates import Pair
 from trainer.data import image_folder, phantom, records
 
@@ -27,16 +27,14 @@ def square(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[..., None]
 
 
-def find_pairs(images: list[np.ndarray], heights: list[int] | None = None) -> list[Pair]:
+def find_pairs(
+    images: list[np.ndarray], heights: list[int] | None = None, searched: int = 0
+) -> list[Pair]:
     """Searches images named by their index; their originals are squares without `heights`."""
     filenames = [str(index) for index in range(len(images))]
     sides = [SIDE] * len(images)
-    return duplicate_search.find_pairs(
-        filenames,
-        images,
-        sides,
-        heights or sides,
-    )
+    features = duplicate_search.extract(images, sides, heights or sides)
+    return duplicate_search.find_pairs(filenames, features, searched)
 
 
 def indices(pairs: list[Pair]) -> list[tuple[int, int]]:
@@ -85,6 +83,31 @@ def test_the_order_of_the_images_changes_nothing(films):
     assert {frozenset(pair) for pair in indices(pairs)} == original
 
 
+def test_pairs_among_images_searched_before_are_left_out(films):
+    copies = [square(COPIES["scaled"](films[index, ..., 0])) for index in (2, 7)]
+    images = [films[2], *copies, *films[3:]]
+    assert indices(find_pairs(images)) == [(0, 1), (2, 7)]
+    assert indices(find_pairs(images, searched=2)) == [(2, 7)]
+    assert find_pairs(images, searched=8) == []
+
+
+def test_stored_features_are_those_that_were_saved(films, tmp_path):
+    blank = np.full((SIDE, SIDE, 1), 90, np.uint8)
+    images = [films[0], blank, films[1]]
+    extracted = duplicate_search.extract(images, [SIDE] * 3, [SIDE] * 3)
+    path = tmp_path / "features.npz"
+    assert duplicate_features.load(path) is None
+    duplicate_features.save(path, dict(zip("abc", extracted, strict=True)))
+    loaded = duplicate_features.load(path)
+    assert list(loaded) == ["a", "b", "c"]
+    for before, after in zip(extracted, loaded.values(), strict=True):
+        np.testing.assert_array_equal(before.points, after.points)
+        np.testing.assert_array_equal(before.descriptors, after.descriptors)
+    # Cut off, or of another version: they are extracted again.
+    path.write_bytes(path.read_bytes()[:1000])
+    assert duplicate_features.load(path) is None
+
+
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_blank_images_and_few_images_are_no_copies(count):
     assert find_pairs([np.full((SIDE, SIDE, 1), 90, np.uint8)] * count) == []
@@ -97,16 +120,16 @@ def test_all_copies_of_real_radiographs_are_found_and_no_pair_between_hospitals(
         pytest.skip(f"the copies of real radiographs are not at {folder}")
     classes = ("non_covid", "covid")
     entries = image_folder.find(sample_dir, ("Train", "Test"), classes).splits
-    splits = [records.from_folder(entries[split], classes)[0] for split in ("Train", "Test")]
-    splits.append(records.from_folder(image_folder.find_loose(folder), ("",))[0])
+    splits = [records.from_folder(entries[split], classes, 500)[0] for split in ("Train", "Test")]
+    splits.append(records.from_folder(image_folder.find_loose(folder), ("",), 500)[0])
     filenames = np.concatenate([split.filenames for split in splits])
     groups = np.concatenate([split.groups for split in splits])
-    pairs = duplicate_search.find_pairs(
-        filenames,
+    features = duplicate_search.extract(
         np.concatenate([split.images for split in splits]),
         np.concatenate([split.header["width"] for split in splits]),
         np.concatenate([split.header["height"] for split in splits]),
     )
+    pairs = duplicate_search.find_pairs(filenames.tolist(), features)
     with open(folder / "pairs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     expected = {frozenset((row["original"], f"near_duplicates/{row['copy']}")) for row in rows}

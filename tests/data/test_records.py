@@ -16,7 +16,7 @@ CLASSES = ("non_covid", "covid")
 @pytest.fixture(scope="module")
 def from_files(tiny_folder) -> tuple[records.Records, list[str]]:
     source = image_folder.find(tiny_folder, ("Train", "Test"), CLASSES)
-    return records.from_folder(source.splits["Test"], CLASSES)
+    return records.from_folder(source.splits["Test"], CLASSES, 500)
 
 
 def test_folder_gives_the_records_of_the_prepared_set(from_files, tiny_data_dir):
@@ -47,9 +47,9 @@ def test_unreadable_files_are_listed_and_the_others_read(tmp_path):
     # The first bytes of a PNG and nothing more.
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
     with pytest.raises(UserError, match="no image could be read"):
-        records.from_folder(image_folder.find_loose(folder), ("",))
+        records.from_folder(image_folder.find_loose(folder), ("",), 500)
     Image.fromarray(np.full((40, 40), 7, np.uint8)).save(folder / "fine.png")
-    readable, unreadable = records.from_folder(image_folder.find_loose(folder), ("",))
+    readable, unreadable = records.from_folder(image_folder.find_loose(folder), ("",), 500)
     assert len(readable) == 1
     assert len(unreadable) == 1
     assert "broken.png" in unreadable[0]

@@ -124,6 +124,22 @@ def test_a_run_does_not_differ_from_itself(run_path: Path) -> None:
     assert comparison["roc_auc_difference"]["value"] == 0.0
 
 
+def test_runs_of_other_sides_are_not_compared(
+    config: TrainConfig, run_path: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    other = dataclasses.replace(
+        config,
+        manual_dir=str(tiny_folder),
+        data_dir=str(tmp_path / "data"),
+        prepared_side=64,
+        epochs=1,
+        workdir=str(tmp_path / "other"),
+    )
+    train_and_evaluate(other)
+    with pytest.raises(UserError, match=r"squares of side 64, whole, .* of side 500, whole"):
+        evaluate(str(run_path), compare=other.workdir)
+
+
 def test_another_hospitals_images_are_scored_and_not_counted(
     run_path: Path, tmp_path: Path
 ) -> None:
@@ -181,7 +197,7 @@ def _damage_model(path: Path) -> None:
     ("change", "words"),
     [
         (_remove_metrics, "no finished run"),
-        (_remove_model, "no finished model"),
+        (_remove_model, "no finished run"),
         (_damage_model, "cannot be loaded"),
     ],
 )

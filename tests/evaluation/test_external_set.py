@@ -10,7 +10,9 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from tests.data.sets import open_set
+from trainer.analysis import duplicate_search
 from trainer.config import TrainConfig
+from trainer.data import phantom
 from trainer.data.prepared import PreparedDataset
 from trainer.errors import UserError
 from trainer.evaluation.external_set import open_external
@@ -140,3 +142,41 @@ def test_one_class_an_image_is_refused_for_several_findings(nih: PreparedDataset
     renamed = dataclasses.replace(nih, class_names=("Fracture",))
     with pytest.raises(UserError, match="and the run Fracture"):
         open_external(str(NIH), renamed, TrainConfig())
+
+
+def test_squares_are_those_of_the_training_set(
+    covid: PreparedDataset, nih: PreparedDataset, tmp_path: Path
+):
+    write_images(tmp_path / "other", ["covid/a.png", "non_covid/b.png"])
+    _, images, _ = open_external(str(tmp_path / "other"), covid, TrainConfig())
+    assert images.images.shape == (2, 500, 500, 1)
+    rows = [{"file": f"{index}.png", "Edema": index % 2, "Mass": 1} for index in range(3)]
+    folder = str(write_table(tmp_path / "findings", rows))
+    _, images, _ = open_external(folder, nih, TrainConfig())
+    assert images.images.shape == (3, 64, 64, 1)
+
+
+def test_training_images_are_searched_once_for_their_features(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data = open_set(tmp_path / "data", manual_dir=tiny_folder, prepared_side=64)
+    films = [phantom.draw(7, number, 0, 256).image for number in range(3)]
+    (tmp_path / "other" / "covid").mkdir(parents=True)
+    for number, film in enumerate([*films, films[0][20:, 10:]]):
+        Image.fromarray(film).save(tmp_path / "other" / "covid" / f"{number}.png")
+    counts = []
+    extract = duplicate_search.extract
+
+    def count(images, *sizes):
+        extracted = extract(images, *sizes)
+        counts.append(len(extracted))
+        return extracted
+
+    monkeypatch.setattr(duplicate_search, "extract", count)
+    results = [open_external(str(tmp_path / "other"), data, TrainConfig()) for _ in range(2)]
+    assert counts == [26, 4, 4]  # Train has 26 images.
+    first, second = (images.groups.tolist() for _, images, _ in results)
+    # The cropped copy belongs to its original.
+    assert first == second
+    assert first[0] == first[3]
+    assert len(set(first)) == 3

@@ -19,7 +19,7 @@ def splits(tiny_folder: Path) -> dict[str, Records]:
     """Both splits of the tiny set."""
     folder = image_folder.find(tiny_folder, ("Train", "Test"), CLASSES)
     return {
-        name.lower(): records.from_folder(folder.splits[name], CLASSES)[0]
+        name.lower(): records.from_folder(folder.splits[name], CLASSES, 500)[0]
         for name in ("Train", "Test")
     }
 

@@ -55,17 +55,18 @@ def test_a_model_with_an_opacity_map_shows_it_whatever_it_predicts(workdir, squa
 
 
 @pytest.mark.parametrize(
-    ("file", "message"),
+    ("files", "message"),
     [
-        (None, "no finished model"),
-        ("model.keras", "trainer.export"),
-        ("model.onnx", "cannot be loaded"),
+        ((), "no finished run"),
+        (("model/model.keras",), "no finished run"),  # Its scores are missing.
+        (("metrics.json", "model/model.keras"), r"trainer\.export"),
+        (("model/model.onnx",), "cannot be loaded"),
     ],
 )
-def test_a_workdir_without_a_whole_export_is_refused_in_one_line(tmp_path, file, message):
+def test_a_workdir_without_a_whole_export_is_refused_in_one_line(tmp_path, files, message):
     (tmp_path / "model").mkdir()
-    if file:
-        (tmp_path / "model" / file).write_bytes(b"not a model")
+    for file in files:
+        (tmp_path / file).write_bytes(b"not a model")
     with pytest.raises(UserError, match=message) as caught:
         runtime.load(tmp_path)
     assert "\n" not in str(caught.value)

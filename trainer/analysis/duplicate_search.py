@@ -1,6 +1,7 @@
 """Near-duplicate search by pixels: re-cropped, re-scaled, re-exposed or mirrored copies of a film.
 
-    pairs = find_pairs(records.filenames, records.images, header["width"], header["height"])
+    features = extract(records.images, header["width"], header["height"])
+    pairs = find_pairs(records.filenames, features)
 
 Local features (SIFT; Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94) of each image are looked up
 among those of all others. Images that answer each other often are matched feature by feature, and
@@ -26,6 +27,9 @@ from trainer.analysis.duplicates import Pair
 # in 30 to 244, 57 of them in 47 or more. Films of different patients agree in at most 35, other
 # films of one patient in at most 55. To call the latter copies only merges what belongs together.
 MIN_INLIERS = 47
+
+FEATURES_VERSION = 1
+"""Changes with the features of an image, which are stored."""
 
 _LONG_SIDE = 512  # Pixels; enough for copies of every size, and quick.
 _FEATURES = 500
@@ -57,26 +61,34 @@ class Features:
     descriptors: np.ndarray
 
 
+def extract(
+    images: Iterable[np.ndarray], widths: Iterable[int], heights: Iterable[int]
+) -> list[Features]:
+    """Extracts the local features of images.
+
+    Args:
+      images: n squares [side, side, 1] uint8, stretched as `radiograph.standardize` does.
+      widths: n widths of the originals in pixels, to undo the stretching.
+      heights: n heights of the originals in pixels.
+    """
+    sized_images = list(zip(images, widths, heights, strict=True))
+    return _in_threads(lambda sized: features_of(*sized), sized_images, "local features")
+
+
 def find_pairs(
-    filenames: Sequence[str],
-    images: Iterable[np.ndarray],
-    widths: Iterable[int],
-    heights: Iterable[int],
+    filenames: Sequence[str], features: Sequence[Features], searched: int = 0
 ) -> list[Pair]:
     """Finds all pairs of near-duplicates; deterministic.
 
     Args:
       filenames: n names.
-      images: n squares [side, side, 1] uint8, stretched as `radiograph.standardize` does.
-      widths: n widths of the originals in pixels, to undo the stretching.
-      heights: n heights of the originals in pixels.
+      features: n, as `extract` gives them.
+      searched: number of the first images among which pairs are not searched again.
 
     Returns:
       The pairs in the order of the images.
     """
-    sized_images = list(zip(images, widths, heights, strict=True))
-    features = _in_threads(lambda sized: features_of(*sized), sized_images, "local features")
-    candidates = _candidates(features) if len(features) > 1 else []
+    candidates = _candidates(features, searched) if len(features) > 1 else []
 
     def compare(candidate: tuple[int, int, bool]) -> Pair:
         first, second, mirrored = candidate
@@ -170,8 +182,12 @@ def count_inliers(
     return 0 if agreeing is None else len(np.unique(to_index[agreeing.ravel() > 0]))
 
 
-def _candidates(features: list[Features]) -> list[tuple[int, int, bool]]:
+def _candidates(features: Sequence[Features], searched: int) -> list[tuple[int, int, bool]]:
     """Lists images whose strongest features find each other.
+
+    Args:
+      features: of all images.
+      searched: number of the first images, of which no two are listed.
 
     Returns:
       (first, second, mirrored), first < second, sorted.
@@ -190,12 +206,12 @@ def _candidates(features: list[Features]) -> list[tuple[int, int, bool]]:
             _NEIGHBOURS,
             params={"checks": _CHECKS},
         )  # [queries, neighbours] each
-        pairs = _voted_pairs(owners[neighbours], distances, askers)
+        pairs = _voted_pairs(owners[neighbours], distances, askers, searched)
         candidates += [(*pair, mirrored) for pair in pairs]
     return sorted(candidates)
 
 
-def _strongest(features: list[Features], count: int) -> tuple[np.ndarray, np.ndarray]:
+def _strongest(features: Sequence[Features], count: int) -> tuple[np.ndarray, np.ndarray]:
     """Joins the strongest descriptors of all images: ([m, 128], [m] the image of each)."""
     descriptors = [image.descriptors[:count] for image in features]
     owners = np.repeat(np.arange(len(features)), [len(rows) for rows in descriptors])
@@ -206,6 +222,7 @@ def _voted_pairs(
     answers: np.ndarray,
     distances: np.ndarray,
     askers: np.ndarray,
+    searched: int,
 ) -> Iterator[tuple[int, int]]:
     """Selects pairs of images by the votes of their features.
 
@@ -213,6 +230,7 @@ def _voted_pairs(
       answers: [queries, k] int, the image of each neighbour.
       distances: [queries, k] float, squared distances to the query.
       askers: [queries] int, the image of each query.
+      searched: number of the first images, of which no two are a pair.
 
     Yields:
       (first, second), first < second, those with most votes first.
@@ -223,8 +241,8 @@ def _voted_pairs(
     nearest_distance = foreign_distances[rows, nearest]
     # Distinct: nearer than the farthest answer by Lowe's ratio, squared because distances are.
     distinct = nearest_distance <= _LOOKUP_RATIO**2 * distances.max(axis=1)
-    votes = np.isfinite(nearest_distance) & distinct
     answer = answers[rows, nearest]
+    votes = np.isfinite(nearest_distance) & distinct & (np.maximum(askers, answer) >= searched)
     images = np.stack([np.minimum(askers, answer), np.maximum(askers, answer)], axis=1)[votes]
     pairs, counts = np.unique(images, axis=0, return_counts=True)
     selected = np.zeros(max(askers.max(), answers.max()) + 1, int)  # Pairs of each image so far.

@@ -130,10 +130,7 @@ def find(
     entries: dict[str, list[Entry]] = {name: [] for name in columns.SPLITS}
     for index, name in enumerate(splits):
         entries[name].append(entry(images, index, fixed=bool(classes)))
-    if images.labels.multi:
-        _check_splits(manual_dir, entries)
-    else:
-        _check_classes(manual_dir, entries, names)
+    remarks += _check_splits(manual_dir, entries, images.labels)
     summary = images.sentence + (f"; positive class {positive}" if positive else "")
     return ImageFolder(
         root=images.root,
@@ -280,27 +277,32 @@ def _positive_class(labels: Labels, named: str | None) -> str | None:
     return named or names[1]
 
 
-def _check_classes(
-    manual_dir: Path, entries: dict[str, list[Entry]], names: tuple[str, ...]
-) -> None:
-    for name in ("train", "test"):
-        counts = collections.Counter(entry.label for entry in entries[name])
-        missing = [label for label in names if not counts[label]]
-        if missing:
-            raise UserError(
-                f"{manual_dir} has no images of class {missing[0]} in {name}; add some, or name "
-                "the classes to learn with --classes=A,B."
-            )
+def _check_splits(manual_dir: Path, entries: dict[str, list[Entry]], labels: Labels) -> list[str]:
+    """Checks that train has all that is to be learnt, and that test has images.
+
+    Returns:
+      A remark where test lacks a class, or any finding.
+    """
+    missing = {name: _missing(entries[name], labels) for name in ("train", "test")}
+    fix = "name the classes to learn with --classes=A,B"
+    if labels.multi:
+        fix = "name the columns of findings with --label_columns"
+    if missing["train"]:
+        raise UserError(f"{manual_dir} has no {missing['train']} in train; add some, or {fix}.")
+    if not entries["test"]:
+        raise UserError(f"{manual_dir} has no images in test; add some.")
+    if missing["test"]:
+        return [f"test has no {missing['test']}: scores that need one are left out"]
+    return []
 
 
-def _check_splits(manual_dir: Path, entries: dict[str, list[Entry]]) -> None:
-    for name in ("train", "test"):
-        marked = any(1 in (entry.findings or ()) for entry in entries[name])
-        if not marked:
-            raise UserError(
-                f"{manual_dir} has no image with a finding in {name}; add some, or name the "
-                "columns of findings with --label_columns."
-            )
+def _missing(entries: list[Entry], labels: Labels) -> str:
+    """Names the first class that no image has, or the lack of any finding; empty for neither."""
+    if labels.multi:
+        marked = any(1 in (entry.findings or ()) for entry in entries)
+        return "" if marked else "image with a finding"
+    counts = collections.Counter(entry.label for entry in entries)
+    return next((f"image of class {name}" for name in labels.names if not counts[name]), "")
 
 
 def _fingerprint(

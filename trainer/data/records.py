@@ -159,7 +159,7 @@ def read(
 def from_folder(
     entries: Sequence[Entry],
     class_names: Sequence[str],
-    side: int = radiograph.STANDARD_SIDE,
+    side: int,
     view: str = views.WHOLE,
 ) -> tuple[Records, list[str]]:
     """Reads files directly from a folder, without preparing a set.
@@ -167,7 +167,7 @@ def from_folder(
     Args:
       entries: the result of `image_folder.find`.
       class_names: in label order.
-      side: side length of the squares, in pixels.
+      side: side length of the squares, in pixels: that of the model that sees them.
       view: whole or lungs; where no lungs are found, the square shows the whole radiograph.
 
     Returns:
@@ -234,7 +234,11 @@ def _read_row(
         image = radiograph.read(entry.path, name=str(entry.path))
     except radiograph.RadiographError as error:
         return str(error)
+    wholes = {}
+    if view != views.WHOLE:
+        wholes["whole"] = radiograph.standardize(image, views.WHOLE_SIDE)[..., None]
     return dataclasses.asdict(image.header) | {
+        **wholes,
         "image": views.make_square(image, side, view).pixels[..., None],  # [side, side, 1]
         "label": class_names.index(entry.label) if not entry.findings else -1,
         "findings": entry.findings or (),

@@ -79,9 +79,7 @@ def open_finished(path: Path, data_dir: str | None = None) -> Run:
     workdir = Workdir(path)
     config = workdir_lib.recorded_config(path)
     if config is None or not workdir.finished:
-        raise UserError(
-            f"{path} holds no finished run; run trainer.main with --workdir={path} to its end."
-        )
+        raise workdir_lib.unfinished_error(path)
     # Evaluation uses one process, whichever strategy trained the model.
     config = dataclasses.replace(
         config, strategy="mirrored", data_dir=data_dir or config.data_dir, workdir=str(path)

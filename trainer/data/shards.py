@@ -30,7 +30,6 @@ from trainer.data.image_folder import Entry
 from trainer.errors import UserError
 
 SHARD_LENGTH = 512  # Files per shard: 80 MB of squares of 500 pixels.
-WHOLE_SIDE = 256  # Pixels, of whole radiographs beside the lungs.
 
 Shard = Sequence[Entry]
 
@@ -79,7 +78,7 @@ def pictures(side: int, view: str) -> dict[str, Any]:
     return {
         "image": grey_square(side),
         "lungs": grey_square(side),
-        "whole": grey_square(WHOLE_SIDE),
+        "whole": grey_square(views.WHOLE_SIDE),
         "has_lungs": np.bool_,
     }
 
@@ -98,7 +97,7 @@ def encode_pictures(
     squares = {"image": square.pixels}
     if square.lungs is not None:
         squares["lungs"] = square.lungs * np.uint8(255)
-        squares["whole"] = radiograph.standardize(image, WHOLE_SIDE)
+        squares["whole"] = radiograph.standardize(image, views.WHOLE_SIDE)
     encoded: dict[str, Any] = {
         name: io.BytesIO(radiograph.encode(pixels)) for name, pixels in squares.items()
     }

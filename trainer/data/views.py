@@ -16,6 +16,7 @@ from trainer.data.radiograph import Radiograph
 WHOLE = "whole"
 LUNGS = "lungs"
 NAMES = (WHOLE, LUNGS)
+WHOLE_SIDE = 256  # Pixels, of whole radiographs beside the lungs.
 NO_LUNGS = "no lungs were found: it may show no chest, or not from the front"
 
 _ALL = (0.0, 0.0, 1.0, 1.0)

@@ -14,7 +14,7 @@ from trainer.analysis import comparison, metrics, predictions
 from trainer.analysis.duplicates import NearDuplicates
 from trainer.analysis.predictions import Predictions
 from trainer.config import TrainConfig
-from trainer.data import image_folder, lungs, prepared, records
+from trainer.data import image_folder, lungs, prepared, radiograph, records
 from trainer.data.records import Records
 from trainer.data.run import Run, open_finished
 from trainer.errors import UserError
@@ -179,7 +179,9 @@ def _read_files(config: TrainConfig) -> AuditedSet:
     splits = {}
     unreadable: list[str] = []
     for split, entries in source.splits.items():
-        splits[split], damaged = records.from_folder(entries, source.class_names)
+        splits[split], damaged = records.from_folder(
+            entries, source.class_names, radiograph.STANDARD_SIDE
+        )
         unreadable += damaged
     return AuditedSet(
         splits,
@@ -212,7 +214,9 @@ def _with_folders(dataset: AuditedSet, folders: tuple[str, ...]) -> AuditedSet:
     for folder in folders:
         entries = image_folder.find_loose(Path(folder).expanduser())
         # Their classes are unknown: every entry has the label "".
-        splits[f"also:{folder}"], damaged = records.from_folder(entries, ("",))
+        splits[f"also:{folder}"], damaged = records.from_folder(
+            entries, ("",), radiograph.STANDARD_SIDE
+        )
         unreadable += damaged
     return dataclasses.replace(dataset, splits=splits, unreadable=tuple(unreadable))
 

@@ -39,30 +39,41 @@ from trainer.evaluation.saved_model import SavedModel
 from trainer.workdir import write_json
 
 
-def evaluate_trained(
-    run: Run, model: SavedModel, duplicates: NearDuplicates, weights_sha256: str
-) -> dict[str, Any]:
-    """Fits the refusal, scores test beside its controls and records the scoring.
+def fit_refusal(run: Run, model: SavedModel, train: Records) -> None:
+    """Fits the refusal of pictures unlike train, and saves it beside the model.
 
     Args:
       run: the run that trained the model.
       model: as saved in the workdir.
+      train: the training split, with near-duplicates merged into one group.
+    """
+    _, features = model.predict(train.images)  # [n, channels]
+    fitted = refusal.fit(train.images, features, train.groups, run.config.seed)
+    fitted.save(run.workdir.model / "refusal.npz")
+
+
+def evaluate_trained(
+    run: Run,
+    model: SavedModel,
+    splits: dict[str, Records],
+    duplicates: NearDuplicates,
+    weights_sha256: str,
+) -> dict[str, Any]:
+    """Scores test beside its controls and records the scoring.
+
+    Args:
+      run: the run that trained the model.
+      model: as saved in the workdir, with its refusal.
+      splits: train and test, with the groups of the data set.
       duplicates: the near-duplicates of the data set.
       weights_sha256: for the ledger.
 
     Returns:
       Entries of metrics.json: controls, comparison, near_duplicates, ledger.
     """
-    splits = {name: records.read(run.data.builder, name) for name in ("train", "test")}
-    train = duplicates.merge_records(splits["train"])
-    # Fitted on train alone: pictures unlike it are refused.
-    _, features = model.predict(train.images)  # [n, channels]
-    fitted = refusal.fit(train.images, features, train.groups, run.config.seed)
-    fitted.save(run.workdir.model / "refusal.npz")
-
     test = duplicates.merge_records(splits["test"])
     evaluation_set = EvaluationSet("test", test, sample_remarks(splits["test"]))
-    tested, _ = score(run, model, evaluation_set, fitted)
+    tested, _ = score(run, model, evaluation_set, saved_model.load_refusal(run.workdir.path))
     # The audit merges groups itself, after it has counted pairs between the set's patients.
     wholes = {name: images.whole_radiographs() for name, images in splits.items()}
     facts = audit.audit_beside_model(run, wholes, duplicates, tested).facts
@@ -110,8 +121,8 @@ def evaluate(
     """
     run = open_finished(Path(path), data_dir)
     # Loaded first: a missing model is an error before minutes of scoring.
-    other = saved_model.load(Path(compare)) if compare else None
     model = saved_model.load(run.workdir.path)
+    other = _load_other(compare, model) if compare else None
     fitted = saved_model.load_refusal(run.workdir.path)
     sets: Iterable[EvaluationSet] = ()
     if manual_dirs:
@@ -238,17 +249,26 @@ def _score_lines(run: Run, scored: Predictions) -> list[str]:
     return lines
 
 
+def _load_other(path: str, model: SavedModel) -> SavedModel:
+    """Loads the run to compare with, which must see the same squares and tell the same classes."""
+    other = saved_model.load(Path(path))
+    names = other.facts["class_names"]
+    if names != model.facts["class_names"]:
+        raise UserError(
+            f"{path} has other classes ({', '.join(names)}); compare runs on the same classes."
+        )
+    if other.square != model.square:
+        raise UserError(
+            f"{path} sees squares {other.square}, and this run {model.square}; compare runs of one "
+            "--prepared_side and --view."
+        )
+    return other
+
+
 def _compare(
     folder: Path, scored: Predictions, other: SavedModel, other_path: str, images: Records
 ) -> list[str]:
     """Scores another run on the same images and writes comparison.json."""
-    # A paired comparison needs the same columns of probabilities.
-    other_names = other.facts["class_names"]
-    if other_names != list(scored.class_names):
-        raise UserError(
-            f"{other_path} has other classes ({', '.join(other_names)}); compare runs on the same "
-            "classes."
-        )
     probabilities, _ = other.predict(images.images)
     other_scored = scored.with_probabilities(probabilities)
     mcnemar = comparison.mcnemar(scored, other_scored)

@@ -41,9 +41,8 @@ def open_external(
     entries, remarks = _entries(folder, data, reading)
     external, unreadable = records.from_folder(entries, data.class_names, data.side, data.view)
     # By pixels: another hospital's file names say nothing of copies.
-    train = records.read(data.builder, "train")
-    duplicates = near_duplicates.find_in_records([train, external])
-    copied = duplicates.across(external.filenames, train.filenames)
+    duplicates, train = near_duplicates.find_beside_train(data, external.whole_radiographs())
+    copied = duplicates.across(external.filenames, train)
     if copied.all():
         raise UserError(
             f"every image of {folder} copies a training image, so no score can be given; give "

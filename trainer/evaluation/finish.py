@@ -12,7 +12,7 @@ import keras
 from trainer.analysis import calibration, metrics, predictions, thresholds
 from trainer.analysis.duplicates import NearDuplicates
 from trainer.analysis.predictions import Predictions
-from trainer.data import views
+from trainer.data import records, views
 from trainer.data.radiograph import PREPROCESSING_VERSION
 from trainer.data.run import Run
 from trainer.evaluation import (
@@ -28,7 +28,7 @@ from trainer.evaluation.result import Result
 from trainer.evaluation.saved_model import SavedModel
 from trainer.training import models
 from trainer.training.input_pipeline import Examples
-from trainer.workdir import write_json
+from trainer.workdir import Workdir, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,14 +88,28 @@ def finish(run: Run, scored: Scored, network: keras.Model, facts: dict[str, Any]
     model = SavedModel(network, _model_facts(run, scored, network))
     saved_model.save(workdir.path, model)
     if "test" in calibrated:
-        weights_sha256 = facts.get("weights_sha256", "")  # An ensemble has none of its own.
-        content |= evaluate.evaluate_trained(run, model, scored.near_duplicates, weights_sha256)
+        images = {name: records.read(run.data.builder, name) for name in ("train", "test")}
+        evaluate.fit_refusal(run, model, scored.near_duplicates.merge_records(images["train"]))
+        # Before the scores: whatever fails there, the model can be used.
         content["export"] = export_model(run, model, ("onnx",))
+        weights_sha256 = facts.get("weights_sha256", "")  # An ensemble has none of its own.
+        content |= evaluate.evaluate_trained(
+            run, model, images, scored.near_duplicates, weights_sha256
+        )
     # Last: a workdir with metrics.json counts as finished.
     write_json(workdir.path / "metrics.json", content)
     if "test" in calibrated:
         report.write(workdir)
     return Result(workdir, content)
+
+
+def reopen(workdir: Workdir) -> Result:
+    """Returns the result of a finished run, and writes the report if a file of it is missing."""
+    metrics = workdir.metrics()
+    complete = all((workdir.path / name).exists() for name in report.FILES)
+    if "test" in metrics and not complete:
+        report.write(workdir)
+    return Result(workdir, metrics, resumed=True)
 
 
 def _calibration_facts(run: Run, scored: Scored) -> dict[str, Any] | None:

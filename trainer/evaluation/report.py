@@ -19,6 +19,8 @@ from trainer.workdir import Workdir, read_json
 
 _FOLDER = Path(__file__).parent / "templates"
 _TEMPLATES = {"report.html.jinja": "report.html", "model_card.md.jinja": "MODEL_CARD.md"}
+FILES = tuple(_TEMPLATES.values())
+"""Names of the files of a report, in a workdir."""
 _PRIVATE_SETTINGS = ("workdir", "data_dir", "manual_dir")  # Paths of somebody's machine.
 _PICTURES = {
     "controls": "audit/controls.png",

@@ -16,12 +16,13 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from trainer.analysis.refusal import Refusal
+from trainer.data import views
 from trainer.data.radiograph import PREPROCESSING_VERSION
 from trainer.errors import UserError
 from trainer.evaluation import export_network  # noqa: F401  Registers the layers of saved models.
 from trainer.training import input_pipeline
 from trainer.training.input_pipeline import Images
-from trainer.workdir import read_json, write_json
+from trainer.workdir import read_json, unfinished_error, write_json
 
 _BATCH_SIZE = 16  # Images: little memory, and the graph is built for one shape.
 
@@ -38,6 +39,12 @@ class SavedModel:
 
     network: keras.Model
     facts: dict[str, Any]
+
+    @property
+    def square(self) -> str:
+        """The squares that the network sees, in words: their side in pixels and their view."""
+        view = self.facts.get("view") or views.describe(views.WHOLE)  # Earlier versions had none.
+        return f"of side {self.network.input.shape[1]}, {view['name']}"
 
     def predict(self, images: Images) -> tuple[np.ndarray, np.ndarray]:
         """Predicts prepared images.
@@ -118,9 +125,7 @@ def load(path: Path) -> SavedModel:
     """
     model_path = path / "model" / "model.keras"
     if not model_path.exists():
-        raise UserError(
-            f"{path} holds no finished model; run trainer.main with --workdir={path} to its end."
-        )
+        raise unfinished_error(path)
     # Safe mode refuses layers that hold Python code; a workdir may come from somebody else.
     try:
         network = keras.saving.load_model(model_path, compile=False, safe_mode=True)

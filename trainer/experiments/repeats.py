@@ -18,12 +18,12 @@ from trainer.analysis.predictions import Predictions
 from trainer.config import TrainConfig
 from trainer.data.run import open_run
 from trainer.errors import Stopped
+from trainer.evaluation import finish
 from trainer.evaluation.result import Result
 from trainer.experiments import ensemble, self_training, starting_weights
 from trainer.experiments.run import train_and_evaluate
 from trainer.training import distribution, models
-from trainer.training.loop import resume_command
-from trainer.workdir import write_json
+from trainer.workdir import resume_command, write_json
 
 
 def run(config: TrainConfig, teaches: bool = False) -> Result:
@@ -65,7 +65,7 @@ def run(config: TrainConfig, teaches: bool = False) -> Result:
     if config.ensemble:
         # Its members had finished, too, and were not trained again.
         if opened.workdir.finished:
-            return Result(opened.workdir, opened.workdir.metrics(), resumed=True)
+            return finish.reopen(opened.workdir)
         seconds = time.monotonic() - started
         return ensemble.save_and_score(opened, results, _held_out(results), seconds, teaches)
     if config.folds:
@@ -164,7 +164,8 @@ def _train_member(
     try:
         return run(member, teaches)
     except Stopped as stop:
-        raise Stopped(f"stopped in {name}; to go on: {resume_command(config)}") from stop
+        command = resume_command(Path(str(config.workdir)))
+        raise Stopped(f"stopped in {name}; to go on: {command}") from stop
 
 
 def _held_out(members: list[Result], calibrated: bool = True) -> Predictions | None:

@@ -53,7 +53,7 @@ def train_and_evaluate(
             # The chief searches and stores the pairs, the others read them.
             duplicates = near_duplicates.find_in_dataset(run.data, run.config.group_copies)
     if finished:
-        return Result(run.workdir, run.workdir.metrics(), resumed=True)
+        return finish.reopen(run.workdir)
 
     find_opacities = self_training.teacher(run)
     if workers.chief:

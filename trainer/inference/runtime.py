@@ -24,6 +24,7 @@ from trainer.data import radiograph, views
 from trainer.data.radiograph import Radiograph
 from trainer.errors import UserError
 from trainer.inference import decisions, formats
+from trainer.workdir import Workdir, unfinished_error
 
 # ONNX Runtime reads it while it is imported; without it, it reports to its maker.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -221,13 +222,11 @@ def _find_export(workdir: Path) -> Path:
         path = workdir / "model" / name
         if path.exists():
             return path
-    if (workdir / "model" / "model.keras").exists():
+    if Workdir(workdir).finished:
         raise UserError(
             f"{workdir} holds no export yet; make one: python -m trainer.export --workdir={workdir}"
         )
-    raise UserError(
-        f"{workdir} holds no finished model; run trainer.main with --workdir={workdir} to its end."
-    )
+    raise unfinished_error(workdir)
 
 
 def _load_onnx(path: Path) -> tuple[dict[str, Any], _Run]:

@@ -6,8 +6,6 @@
 """
 
 import dataclasses
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +38,7 @@ from trainer.training import (
 from trainer.training.distribution import Workers
 from trainer.training.input_pipeline import Examples
 from trainer.training.steps import TrainState, create_train_state
+from trainer.workdir import resume_command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +168,8 @@ def train(
                     saved_at = time.monotonic()
             if stopping:
                 raise Stopped(
-                    f"stopped after step {step} of {last_step}; to go on: {resume_command(config)}"
+                    f"stopped after step {step} of {last_step}; to go on: "
+                    f"{resume_command(run.workdir.path)}"
                 )
     detector.end()
     seconds = time.monotonic() - training_started
@@ -188,17 +188,6 @@ def train(
         facts = _facts(run, state, step, best_epoch, seconds)
         model = models.without_strategy(state.model, config)
     return Trained(model, splits, predictions, history, facts)
-
-
-def resume_command(config: TrainConfig) -> str:
-    """Returns the command line that resumes this run."""
-    # Called as a library: there is no command to repeat.
-    if Path(sys.argv[0]).name != "main.py":
-        return f"call train_and_evaluate with workdir={config.workdir!r}"
-    # A data service gives no order of batches that could be resumed.
-    dropped = ("--workdir", "--data_service")
-    flags = [argument for argument in sys.argv[1:] if not argument.startswith(dropped)]
-    return shlex.join(["python", "-m", "trainer.main", *flags, f"--workdir={config.workdir}"])
 
 
 def _print_plan(
