@@ -66,6 +66,11 @@ class TrainConfig:
     manual_dir: str | None = _data_access(
         None, "Radiographs: a folder or zip in any layout: folders of classes, a table of labels."
     )
+    skip_unreadable: bool = _data_access(
+        False,
+        "Prepare a set without the files that cannot be read. They are counted and listed in its "
+        "metadata.json and in the report. Default: the first one is an error.",
+    )
     image_column: str | None = _reading(None, "Column of a table that names the image.")
     label_columns: str | None = _reading(
         None, "Column of classes, or columns of findings, with commas between them."

@@ -71,6 +71,41 @@ def test_unreadable_file_stops_the_build_and_a_second_build_succeeds(tmp_path):
     assert data.fingerprint["images"] == {"train": 4, "test": 4}
 
 
+def test_unreadable_files_may_be_left_out_and_are_listed_in_the_metadata(tmp_path):
+    folder = write_set(tmp_path / "set", COUNTS)
+    broken = ["Train/covid/covid_001.png", "Test/covid/covid_000.png"]
+    for name in broken:
+        (folder / name).write_bytes((folder / name).read_bytes()[:60])
+    with pytest.raises(UserError, match="--skip_unreadable"):
+        open_set(tmp_path / "data", manual_dir=folder)
+    data = open_set(tmp_path / "data", manual_dir=folder, skip_unreadable=True)
+    assert data.fingerprint["images"] == {"train": 4, "test": 3}
+    assert not set(broken) & set(read_rows(data.builder))
+    assert sorted(line.partition(":")[0] for line in data.unreadable) == sorted(broken)
+    assert "2 files that could not be read are left out" in data.reason
+    # Whoever opens the set later is told, too.
+    again = open_set(tmp_path / "data")
+    assert again.unreadable == data.unreadable
+    metadata = json.loads((Path(data.builder.data_path) / "metadata.json").read_text())
+    assert set(metadata["unreadable"]) == set(broken)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("Train/covid/*", "no image of class covid in train"),
+        ("Test/*/*", "no images in test"),
+    ],
+)
+def test_a_set_without_readable_images_of_a_class_is_not_prepared(tmp_path, pattern, words):
+    folder = write_set(tmp_path / "set", COUNTS)
+    for path in folder.glob(pattern):
+        path.write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    for _ in range(2):  # A failed build leaves no set.
+        with pytest.raises(UserError, match=words):
+            open_set(tmp_path / "data", manual_dir=folder, skip_unreadable=True)
+
+
 def test_original_configuration_stores_the_bytes_but_no_tags_of_a_dicom(tmp_path):
     folder = write_set(tmp_path / "set", COUNTS)
     photo = folder / "Train" / "covid" / "photo.JPG"

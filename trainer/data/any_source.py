@@ -130,9 +130,8 @@ def find(
     entries: dict[str, list[Entry]] = {name: [] for name in columns.SPLITS}
     for index, name in enumerate(splits):
         entries[name].append(entry(images, index, fixed=bool(classes)))
-    remarks += _check_splits(manual_dir, entries, images.labels)
     summary = images.sentence + (f"; positive class {positive}" if positive else "")
-    return ImageFolder(
+    source = ImageFolder(
         root=images.root,
         splits={name: listed for name, listed in entries.items() if listed},
         remarks=remarks,
@@ -142,6 +141,8 @@ def find(
         multi_label=images.labels.multi,
         summary=summary,
     )
+    remarks += check_splits(source)
+    return source
 
 
 def _with_classes(images: RadiographSet, classes: Sequence[str], several: bool) -> RadiographSet:
@@ -277,32 +278,36 @@ def _positive_class(labels: Labels, named: str | None) -> str | None:
     return named or names[1]
 
 
-def _check_splits(manual_dir: Path, entries: dict[str, list[Entry]], labels: Labels) -> list[str]:
+def check_splits(source: ImageFolder) -> list[str]:
     """Checks that train has all that is to be learnt, and that test has images.
 
     Returns:
       A remark where test lacks a class, or any finding.
+
+    Raises:
+      UserError: a split lacks images.
     """
-    missing = {name: _missing(entries[name], labels) for name in ("train", "test")}
+    missing = {name: _missing(source, name) for name in ("train", "test")}
     fix = "name the classes to learn with --classes=A,B"
-    if labels.multi:
+    if source.multi_label:
         fix = "name the columns of findings with --label_columns"
     if missing["train"]:
-        raise UserError(f"{manual_dir} has no {missing['train']} in train; add some, or {fix}.")
-    if not entries["test"]:
-        raise UserError(f"{manual_dir} has no images in test; add some.")
+        raise UserError(f"{source.root} has no {missing['train']} in train; add some, or {fix}.")
+    if not source.splits.get("test"):
+        raise UserError(f"{source.root} has no images in test; add some.")
     if missing["test"]:
         return [f"test has no {missing['test']}: scores that need one are left out"]
     return []
 
 
-def _missing(entries: list[Entry], labels: Labels) -> str:
+def _missing(source: ImageFolder, split: str) -> str:
     """Names the first class that no image has, or the lack of any finding; empty for neither."""
-    if labels.multi:
+    entries = source.splits.get(split, ())
+    if source.multi_label:
         marked = any(1 in (entry.findings or ()) for entry in entries)
         return "" if marked else "image with a finding"
     counts = collections.Counter(entry.label for entry in entries)
-    return next((f"image of class {name}" for name in labels.names if not counts[name]), "")
+    return next((f"image of class {name}" for name in source.class_names if not counts[name]), "")
 
 
 def _fingerprint(

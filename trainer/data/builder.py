@@ -74,6 +74,7 @@ class RadiographBuilder(
             name="original", description="The file's bytes untouched; a DICOM as PNG, without tags."
         ),
     ]
+    skip_unreadable = False  # Whether a preparation leaves out the files that cannot be read.
     KAGGLE_HANDLE = ""  # OWNER/NAME
     EXPECTED_TREE = ""
     CLASSES: ClassVar[tuple[str, ...] | None] = None  # In label order; None: those of the files.
@@ -126,6 +127,7 @@ class RadiographBuilder(
                 positive_class=None,
                 multi_label=False,
                 view=views.describe(self._view),
+                unreadable={},  # Filename → reason.
             ),
         )
 
@@ -154,21 +156,31 @@ class RadiographBuilder(
         download_config: tfds.download.DownloadConfig | None = None,
     ) -> None:
         self._settings = download_config or tfds.download.DownloadConfig()
+        self._unreadable: dict[str, str] | None = {} if self.skip_unreadable else None
         # TFDS's own way ignores Beam's options, see `shards.write_by_beam`.
         if not (self._settings.beam_options or self._settings.beam_runner):
             super()._download_and_prepare(dl_manager, self._settings)
+            self._record_unreadable()
             return
         infos = shards.write_by_beam(
             self, self._find_shards(dl_manager), self._side, self._view, self._settings
         )
         self.info.set_splits(tfds.core.splits.SplitDict(infos))
 
+    def _record_unreadable(self) -> None:
+        if not self._unreadable:
+            return
+        self.info.metadata["unreadable"] = self._unreadable
+        remark = f"{len(self._unreadable)} files could not be read and are left out"
+        print(f"{self.name}: {remark}: {next(iter(self._unreadable.values()))}", flush=True)
+        any_source.check_splits(self._source.without(self._unreadable))
+
     def _shard_iterators_per_split(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, list[Callable]]:
         return {
             split: [
-                functools.partial(shards.examples, shard, self._side, self._view)
+                functools.partial(shards.examples, shard, self._side, self._view, self._unreadable)
                 for shard in split_shards
             ]
             for split, split_shards in self._find_shards(dl_manager).items()
@@ -191,6 +203,7 @@ class RadiographBuilder(
             download_dir,
             self.builder_config.settings,
         )
+        self._source = source
         # Known only now: `_info` runs before the files are found.
         self.info.metadata["source_fingerprint"] = source.fingerprint
         self.info.metadata["positive_class"] = source.positive_class

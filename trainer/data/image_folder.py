@@ -10,7 +10,7 @@ the files beside it.
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from trainer.data import annotations, columns, file_listing, file_names, image_files, mask_files
@@ -65,6 +65,14 @@ class ImageFolder:
     positive_class: str | None = None
     multi_label: bool = False
     summary: str = ""
+
+    def without(self, filenames: Collection[str]) -> "ImageFolder":
+        """Returns the set without some of its files."""
+        splits = {
+            name: [entry for entry in entries if entry.filename not in filenames]
+            for name, entries in self.splits.items()
+        }
+        return dataclasses.replace(self, splits=splits)
 
 
 @dataclasses.dataclass

@@ -57,6 +57,7 @@ class PreparedDataset:
         split.
       reason: one line: the set and why it was chosen.
       data_dir: the folder of prepared sets, and of the ledger of test scorings.
+      unreadable: one line for each file that was left out because it cannot be read.
     """
 
     name: str
@@ -68,6 +69,7 @@ class PreparedDataset:
     fingerprint: dict[str, Any]
     reason: str
     data_dir: Path
+    unreadable: tuple[str, ...]
 
     @property
     def side(self) -> int:
@@ -241,6 +243,7 @@ def _open(name: str, config: TrainConfig, recorded: str | None = None) -> Prepar
     was_prepared = builder.is_prepared()
     if not was_prepared:
         manual_dir = _check_manual_dir(name, module, config.manual_dir)
+        builder.skip_unreadable = config.skip_unreadable
         _prepare(builder, data_dir, manual_dir)
     elif source and builder.info.metadata["source_fingerprint"] != source.fingerprint:
         raise UserError(
@@ -257,6 +260,9 @@ def _open(name: str, config: TrainConfig, recorded: str | None = None) -> Prepar
             description += f" {source.summary}"
     else:
         description = f"prepared now from {manual_dir or module.ORIGIN} in {builder.data_path}."
+    left_out = len(_unreadable(builder))
+    if left_out:
+        description += f" {left_out} files that could not be read are left out."
     return _describe(builder, data_dir, f"Data: {name}, {description}")
 
 
@@ -273,6 +279,10 @@ def _recorded_config(module: ModuleType, config: TrainConfig, recorded: str | No
 def _view(builder: Any) -> dict[str, Any]:
     # Sets of earlier versions are of whole radiographs and do not say so.
     return builder.info.metadata.get("view") or views.describe(views.WHOLE)
+
+
+def _unreadable(builder: Any) -> tuple[str, ...]:
+    return tuple(builder.info.metadata.get("unreadable", {}).values())
 
 
 def _check_segmenter(builder: Any) -> None:
@@ -351,4 +361,5 @@ def _describe(builder: Any, data_dir: Path, reason: str) -> PreparedDataset:
         fingerprint=fingerprint,
         reason=reason,
         data_dir=data_dir,
+        unreadable=_unreadable(builder),
     )

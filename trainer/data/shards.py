@@ -130,7 +130,7 @@ def split_into_shards(
 
 
 def examples(
-    shard: Shard, side: int, view: str = views.WHOLE
+    shard: Shard, side: int, view: str = views.WHOLE, unreadable: dict[str, str] | None = None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields (filename, example in the builder's format) for each file.
 
@@ -138,13 +138,23 @@ def examples(
       shard: the files.
       side: side length of the squares, in pixels; 0 for the files' bytes.
       view: whole or lungs.
+      unreadable: gets filename → one line for the unreadable files, which are left out; None to
+        raise.
 
     Raises:
       UserError: a file is unreadable; the message says how to leave it out.
     """
     encode = functools.partial(_encode, side=side, view=view)
     for entry, example in parallel.map_in_order(encode, shard):
-        yield entry.filename, example
+        if isinstance(example, dict):
+            yield entry.filename, example
+        elif unreadable is None:
+            raise UserError(
+                f"{example} To prepare the set without such files, add "
+                f"--skip_unreadable, or the line {entry.filename} to exclude.txt beside Train/."
+            )
+        else:
+            unreadable[entry.filename] = example
 
 
 def write_by_beam(
@@ -214,14 +224,12 @@ def _filename_template(builder: tfds.core.DatasetBuilder, split: str) -> Any:
     )
 
 
-def _encode(entry: Entry, side: int, view: str) -> dict[str, Any]:
+def _encode(entry: Entry, side: int, view: str) -> dict[str, Any] | str:
+    """Makes the example of a file, or one line on why it cannot be read."""
     try:
-        image = radiograph.read(entry.path, name=str(entry.path))
+        image = radiograph.read(entry.path, name=entry.filename)
     except radiograph.RadiographError as error:
-        raise UserError(
-            f"{error} To build without it, add the line {entry.filename} to exclude.txt beside "
-            "Train/."
-        ) from error
+        return str(error)
     if side:
         encoded, _ = encode_pictures(image, side, view)
     elif image.header.format == "DICOM":

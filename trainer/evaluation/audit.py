@@ -126,8 +126,9 @@ def audit_beside_model(
       tested: the model's predictions on test, in the order of `splits["test"]`.
       seed: of the controls.
     """
+    data = run.data
     dataset = AuditedSet(
-        splits, run.data.class_names, run.data.positive_class, duplicates, run.data.synthetic
+        splits, data.class_names, data.positive_class, duplicates, data.synthetic, data.unreadable
     )
     audit = data_audit.audit_dataset(dataset, seed)
     no_lung = {
@@ -204,7 +205,9 @@ def _read_prepared(config: TrainConfig, search: bool) -> AuditedSet:
     # Without further folders the search of the set is stored beside it and serves every run.
     if search:
         duplicates = near_duplicates.find_in_dataset(data, thorough=True)
-    return AuditedSet(splits, data.class_names, data.positive_class, duplicates, data.synthetic)
+    return AuditedSet(
+        splits, data.class_names, data.positive_class, duplicates, data.synthetic, data.unreadable
+    )
 
 
 def _with_folders(dataset: AuditedSet, folders: tuple[str, ...]) -> AuditedSet:

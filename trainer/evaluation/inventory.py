@@ -14,6 +14,7 @@ import numpy as np
 
 from trainer.data.records import Records
 
+_MAX_LINES = 10  # Of unreadable files, on the screen and in the report.
 _MIN_FAMILY = 5  # Images; smaller families may be chance.
 _WITHOUT_FINDING = "(without a finding)"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -108,7 +109,11 @@ def lines(counts: dict[str, Any]) -> list[str]:
             f"names like {row['family']} ({row['images']} files, such as {row['example']}) occur "
             f"in {row['class']} only"
         )
-    return texts + [f"unreadable: {line}" for line in counts["unreadable"]]
+    unreadable = counts["unreadable"]
+    texts += [f"unreadable: {line}" for line in unreadable[:_MAX_LINES]]
+    if len(unreadable) > _MAX_LINES:
+        texts.append(f"unreadable: {len(unreadable)} files in all, listed in audit.json")
+    return texts
 
 
 def _row_text(row: dict[str, Any]) -> str:
