@@ -17,6 +17,7 @@ from trainer.data import (
     class_selection,
     columns,
     file_names,
+    image_folder,
     radiograph_set,
     split,
     table_labels,
@@ -138,7 +139,7 @@ def find(
     return ImageFolder(
         root=images.root,
         splits={name: listed for name, listed in entries.items() if listed},
-        remarks=remarks,
+        remarks=[*remarks, *image_folder.check_patients(entries)],
         fingerprint=_fingerprint(entries, names, positive),
         class_names=names,
         positive_class=positive,

@@ -21,6 +21,7 @@ from pydicom import pixels as dicom_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes
 
 from trainer.data.pixels import Header, Radiograph, RadiographError, check_size, white_level
+from trainer.data.tables import is_missing
 
 # pydicom's warnings and log lines may quote values of tags, which may name a patient.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -79,7 +80,7 @@ def read_patient(path: Path) -> str:
                 patient = str(header.get("PatientID") or "").strip()
     except Exception:  # pydicom has many types; the file is refused when its pixels are read.
         return ""
-    if not patient:
+    if is_missing(patient):
         return ""
     return hashlib.sha256((_PATIENT_PREFIX + patient).encode()).hexdigest()[:12]
 

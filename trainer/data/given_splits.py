@@ -62,8 +62,8 @@ def _from_lists(files: list[Path], index: FileIndex, count: int) -> Splits | Non
         return None
     values: list[str | None] = [None] * count
     for split, path in lists.items():
-        for line in path.read_text(encoding="utf-8-sig").splitlines():
-            position = index.find(line)
+        for name in tables.read_names(path):
+            position = index.find(name)
             if position is not None:
                 values[position] = split
     return Splits(values, "splits by " + " and ".join(image_tables.LISTS))

@@ -103,7 +103,7 @@ def read_files(folder: Path, filenames: Sequence[str], named: Named) -> Radiogra
     further = _further_columns(patient_rows, len(filenames))
     further |= _further_columns(rows, len(filenames))
     given = given_splits.read(files, rows, levels, index)
-    groups, group_source = patients.read(folder, patient_rows, filenames)
+    groups, group_source, remarks = patients.read(folder, patient_rows, filenames)
     splits = HeldOut(given.values, given.source, [])
     if named.hold_out_site:
         splits = held_out_site.hold_out(named.hold_out_site, given.values, groups, further)
@@ -119,7 +119,7 @@ def read_files(folder: Path, filenames: Sequence[str], named: Named) -> Radiogra
         groups=groups,
         columns=further,
         sentence=sentence,
-        remarks=given.remarks,
+        remarks=[*given.remarks, *remarks],
     )
     excluded = np.zeros(len(filenames), bool)
     excluded[_excluded(folder, index)] = True
@@ -133,14 +133,11 @@ def read_files(folder: Path, filenames: Sequence[str], named: Named) -> Radiogra
 
 def _excluded(folder: Path, index: FileIndex) -> list[int]:
     """Returns the positions of the images that exclude.txt names."""
-    path = annotations.find_beside(folder, "exclude.txt")
-    if path is None:
-        return []
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    names = [line for line in lines if line.strip() and not line.startswith("#")]
+    names = annotations.read_excluded(folder)
     positions = [index.find(name) for name in names]
     missing = [name for name, position in zip(names, positions, strict=True) if position is None]
     if missing:
+        path = annotations.find_beside(folder, "exclude.txt")
         raise UserError(
             f"{path} names files that are not there, or several ({', '.join(missing[:3])}); write "
             "each with its folders."
@@ -271,7 +268,6 @@ def describe(images: RadiographSet) -> str:
     """Lists splits, classes or findings, counts, patients and remarks, a line each."""
     counts = class_counts(images)
     width = max(map(len, images.labels.names))
-    patients = len(set(images.groups))
     lines = [images.sentence, "  ".join(["".ljust(width), *(f"{name:>10}" for name in counts)])]
     for name in images.labels.names:
         cells = [f"{of_split[name]:>10}" for of_split in counts.values()]
@@ -282,9 +278,13 @@ def describe(images: RadiographSet) -> str:
         lines.append(f"{uncertain} labels are uncertain (-1), {blank} are blank")
     # Where no patient is known, each image is its own group.
     has_patients = list(images.groups) != list(images.filenames)
-    of_patients = f" of {patients} patients" if has_patients else ""
+    of_patients = f" of {len(set(images.groups))} patients" if has_patients else ""
     lines.append(f"{len(images.filenames)} images{of_patients}")
-    return "\n".join([*lines, *images.remarks])
+    classes = None
+    if not images.labels.multi:
+        classes = [images.labels.names[value] for value in images.labels.values]
+    doubts = patients.check(images.groups, images.filenames, classes, images.splits)
+    return "\n".join([*lines, *images.remarks, *doubts])
 
 
 def class_counts(images: RadiographSet) -> dict[str, dict[str, int]]:

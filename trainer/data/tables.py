@@ -24,7 +24,11 @@ _BYTE_ORDER_MARKS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "-"})
+# Written by pandas, R, Excel and people.
+_MISSING = frozenset(
+    {"", "nan", "-nan", "nat", "na", "n/a", "n.a.", "<na>", "#n/a", "#na", "none", "null", "nil"}
+    | {"-", "--", "–", "—", "?", "."}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +46,14 @@ class Table:
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
+
+    def rows(self) -> Iterator[dict[str, str]]:
+        """Yields column → value of each row; values that stand for none are empty."""
+        for cells in zip(*self.columns.values(), strict=True):
+            yield {
+                column: "" if is_missing(cell) else cell
+                for column, cell in zip(self.columns, cells, strict=True)
+            }
 
 
 def read(path: Path) -> Table:
@@ -76,9 +88,22 @@ def read(path: Path) -> Table:
     )
 
 
+def read_names(path: Path) -> list[str]:
+    """Reads a list of files, one a line; empty lines and those after # do not count.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    try:
+        lines = _decode(path.read_bytes()).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); save it as UTF-8 text.") from error
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
 def is_missing(value: str) -> bool:
-    """Tells whether a value stands for none: empty, nan, NA, N/A, None, null or a dash."""
-    return value.lower() in _MISSING
+    """Tells whether a value stands for none: empty, nan, NA, N/A, None, null, a dash."""
+    return value.strip().lower() in _MISSING
 
 
 def path_key(filename: str) -> str:

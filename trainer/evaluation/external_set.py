@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from trainer.config import TrainConfig
-from trainer.data import any_source, class_selection, records
+from trainer.data import any_source, class_selection, image_folder, records
 from trainer.data.annotations import normalize
 from trainer.data.image_folder import Entry
 from trainer.data.prepared import PreparedDataset
@@ -101,6 +101,7 @@ def _entries(
     entries = [
         any_source.entry(images, index, fixed=True) for index in range(len(images.filenames))
     ]
+    remarks += image_folder.check_patients({"external": entries})
     return [_renamed(entry) for entry in entries], remarks
 
 
