@@ -50,6 +50,7 @@ def decode(data: bytes, name: str) -> Radiograph:
     if _is_deflated(data):
         raise RadiographError(f"{name}: is a deflated DICOM file; export it uncompressed.")
     dataset = pydicom.dcmread(io.BytesIO(data))
+    dataset.pixel_array_options(correct_unused_bits=False)  # See `_clear_unused_bits`.
     _check(dataset, name)
     pixels, white = _display(dataset)
     header = Header(
@@ -125,7 +126,7 @@ def _compressed_size(dataset: pydicom.Dataset) -> tuple[int, int]:
 
 def _display(dataset: pydicom.Dataset) -> tuple[np.ndarray, int]:
     """Returns ([height, width] uint8 or uint16, the white level), bone bright."""
-    stored = dataset.pixel_array  # [height, width]
+    stored = _clear_unused_bits(dataset, dataset.pixel_array)  # [height, width]
     for tag in ("RescaleSlope", "RescaleIntercept"):
         if dataset.get(tag) is None:
             dataset.pop(tag, None)  # pydicom's transforms treat an empty tag as a number.
@@ -140,6 +141,22 @@ def _display(dataset: pydicom.Dataset) -> tuple[np.ndarray, int]:
     pixels = np.ascontiguousarray(pixels, np.uint8 if int(dataset.BitsStored) <= 8 else np.uint16)
     pixels[padding] = 0
     return pixels, white
+
+
+def _clear_unused_bits(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray:
+    """Clears the bits around the stored ones, or fills them with the sign.
+
+    They may hold an overlay (PS3.5, 8.1.1). pydicom clears them in some transfer syntaxes only, and
+    does not look at HighBit, which may be above BitsStored - 1 in old files.
+    """
+    width = 8 * stored.dtype.itemsize
+    bits = int(dataset.BitsStored)
+    cleared = (stored << (width - bits)) >> (width - bits)
+    below = int(dataset.get("HighBit") or 0) + 1 - bits  # Number of unused bits.
+    # Files that need no clearing use the low bits, whatever HighBit says.
+    if not 0 < below <= width - bits or np.array_equal(cleared, stored):
+        return cleared
+    return (stored << (width - bits - below)) >> (width - bits)
 
 
 def _padding(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray:
