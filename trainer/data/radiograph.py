@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainer.data import raster
+from trainer.data import dicom_head, raster
 from trainer.data.pixels import (
     MAX_BYTES,
     MAX_PIXELS,
@@ -73,8 +73,10 @@ def recognize(head: bytes) -> str | None:
     Args:
       head: the first `HEAD_BYTES` of the file.
     """
-    # The preamble has 128 bytes (PS3.10, 7.1), which may be the head of a TIFF.
-    return "DICOM" if head[128:132] == b"DICM" else raster.recognize(head)
+    # First: the preamble of a DICOM file may be the head of a TIFF (PS3.10, 7.1).
+    if dicom_head.recognize(head):
+        return None if dicom_head.is_directory(head) else "DICOM"
+    return raster.recognize(head)
 
 
 def read(source: str | os.PathLike | bytes, name: str | None = None) -> Radiograph:
@@ -103,9 +105,8 @@ def read(source: str | os.PathLike | bytes, name: str | None = None) -> Radiogra
     if not data:
         raise RadiographError(f"{name}: is empty; get the file again.")
     decode: Callable[[bytes, str], Radiograph]
-    format = raster.recognize(data)
-    # The preamble has 128 bytes (PS3.10, 7.1), which may be the head of a TIFF.
-    if data[128:132] == b"DICM":
+    format = recognize(data[:HEAD_BYTES])
+    if format == "DICOM":
         from trainer.data import dicom  # Imported lazily: pydicom is slow to load.
 
         decode = dicom.decode
@@ -239,6 +240,8 @@ def _read_file(path: str | os.PathLike, name: str) -> bytes:
 
 
 def _describe_type(data: bytes) -> str:
+    if dicom_head.recognize(data[:HEAD_BYTES]):
+        return "is the directory of a DICOM disc, which names the images beside it"
     # Text formats may start with a byte order mark or blanks.
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if b"<svg" in head or head.startswith(b"<?xml"):
