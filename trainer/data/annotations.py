@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from trainer.data import tables
@@ -45,13 +45,26 @@ class Annotations:
         Raises:
           UserError: a line names none.
         """
-        existing = set(map(normalize_path, filenames))
-        missing = [line for key, line in self.excluded.items() if key not in existing]
+        files = {normalize_path(name): name for name in filenames}
+        missing = [line for key, line in self.excluded.items() if key not in files]
         if missing:
             raise UserError(
                 f"{find_beside(self.root, 'exclude.txt')} names files that are not there "
-                f"({', '.join(missing[:3])}); write them as Train/covid/x.png."
+                f"({', '.join(missing[:2])}); write them as {' and '.join([*files.values()][:2])}."
             )
+
+    def check_rows(self, filenames: Sequence[str]) -> None:
+        """Checks that groups.csv is of the files of the set, excluded ones among them.
+
+        Raises:
+          TableError: as `tables.check_matches`.
+        """
+        keys = [key for key in map(self._row_key, filenames) if key is not None]
+        names = [row["filename"] for row in self.rows.values()]
+        matches = [key in set(keys) for key in self.rows]
+        path = find_beside(self.root, "groups.csv")
+        if path:
+            tables.check_matches(path, names, matches, filenames, len(keys))
 
     def count_rows(self, filenames: Iterable[str]) -> collections.Counter:
         """Counts the files of each row; files without a row count under None.
@@ -109,14 +122,15 @@ def find_beside(root: Path, name: str) -> Path | None:
 
 @functools.lru_cache(maxsize=2**14)  # Folders and cells repeat in large sets.
 def normalize(name: str) -> str:
-    """Reduces a folder's name to its lower-case letters and digits."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    """Reduces a folder's name to its lower-case letters and digits, of any script."""
+    composed = tables.compose(name.lower())
+    return re.sub(r"[\W_]", "", composed) or composed
 
 
 def normalize_path(filename: str) -> str:
     """Brings a filename with its folders into the form used for comparison."""
-    *folders, name = filename.strip().replace("\\", "/").split("/")
-    return "/".join([*map(normalize, folders), name.lower()])
+    *folders, name = tables.path_key(filename).split("/")
+    return "/".join([*map(normalize, folders), name])
 
 
 def _read_rows(path: Path) -> dict[str, dict[str, str]]:

@@ -11,8 +11,9 @@ import os
 import re
 from pathlib import Path
 
-_BYTE = re.compile(r"\\x[0-9a-f]{2}")
-_ESCAPED = re.compile(r"\\(\\|x[0-9a-f]{2})")
+# ASCII is always UTF-8.
+_BYTE = re.compile(r"\\x[89a-f][0-9a-f]")
+_ESCAPED = re.compile(r"\\(\\|x[89a-f][0-9a-f])")
 
 
 def to_text(name: str) -> str:
@@ -38,6 +39,16 @@ def from_text(text: str) -> str:
     return os.fsdecode(data.encode("utf-8", "surrogateescape"))
 
 
+def to_readable(text: str) -> str:
+    """Writes a name from `to_text` with the letters that its bytes are in Windows-1252.
+
+    So the name of such a file equals the one in a table that was written on the same machine.
+    """
+    if not _BYTE.search(text):
+        return text
+    return "".join(map(_decode, _ESCAPED.sub(_unescape, text)))
+
+
 def locate(folder: Path, text: str) -> Path:
     """Returns the path of a file by its relative name from `to_text`."""
     return folder / from_text(text)
@@ -45,6 +56,12 @@ def locate(folder: Path, text: str) -> Path:
 
 def _has_surrogates(name: str) -> bool:
     return not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _decode(letter: str) -> str:
+    if not "\udc80" <= letter <= "\udcff":
+        return letter
+    return bytes([ord(letter) - 0xDC00]).decode("cp1252", "replace")
 
 
 def _unescape(match: re.Match[str]) -> str:

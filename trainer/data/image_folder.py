@@ -149,6 +149,7 @@ def find(folder: Path, splits: Sequence[str], classes: Sequence[str]) -> ImageFo
                 )
     scan.outside = _list_outside(root, list(split_folders.values()), used)
     scan.notes.check_excluded(scan.filenames)
+    scan.notes.check_rows(scan.filenames)
     return _create_folder(scan)
 
 
@@ -280,6 +281,7 @@ def _create_folder(scan: _Scan) -> ImageFolder:
     ]
     passed_over = [
         *image_files.remark(scan.outside, "files are in no folder of a split and class"),
+        *image_files.remark(_other_tables(scan.notes.root), "tables are not called groups.csv"),
         *image_files.remark(scan.masks, "images are masks"),
         *image_files.remark(scan.others, f"files are no {FORMATS}"),
     ]
@@ -294,6 +296,11 @@ def _create_folder(scan: _Scan) -> ImageFolder:
         ],
         fingerprint=_fingerprint(entries, scan.notes),
     )
+
+
+def _other_tables(root: Path) -> list[str]:
+    names = (file_names.to_text(path.name) for path in root.glob("*.[ct]sv"))
+    return sorted(name for name in names if name not in annotations.FILES)
 
 
 def _fingerprint(entries: Sequence[Entry], notes: Annotations) -> str:

@@ -93,7 +93,7 @@ def read(folder: Path, named: Named) -> RadiographSet:
 def read_files(folder: Path, filenames: Sequence[str], named: Named) -> RadiographSet:
     """Reads a set as `read` does, of these files, which may lie elsewhere."""
     index = FileIndex(filenames)
-    levels = folder_levels.read(filenames, named.classes)
+    levels = _read_levels(folder, filenames, named)
     names = file_listing.walk(folder, image_tables.DEPTH)
     files = [file_names.locate(folder, name) for name in names]
     tables = image_tables.read(folder, files, index, named)
@@ -119,7 +119,7 @@ def read_files(folder: Path, filenames: Sequence[str], named: Named) -> Radiogra
         groups=groups,
         columns=further,
         sentence=sentence,
-        remarks=[*given.remarks, *remarks],
+        remarks=[*given.remarks, *remarks, *_unused_tables(tables)],
     )
     excluded = np.zeros(len(filenames), bool)
     excluded[_excluded(folder, index)] = True
@@ -131,6 +131,17 @@ def read_files(folder: Path, filenames: Sequence[str], named: Named) -> Radiogra
     return _without_unlabelled(result, left_out, label_rows)
 
 
+def _read_levels(folder: Path, filenames: Sequence[str], named: Named) -> Levels:
+    levels = folder_levels.read(filenames, named.classes)
+    known = {normalize(name) for name in named.classes}
+    names = {normalize(name) for name in levels.classes if name}
+    if normalize(folder.name) in known and not names & known:
+        # The folder itself is that of a class.
+        inside = [f"{file_names.to_text(folder.name)}/{name}" for name in filenames]
+        return folder_levels.read(inside, named.classes)
+    return levels
+
+
 def _excluded(folder: Path, index: FileIndex) -> list[int]:
     """Returns the positions of the images that exclude.txt names."""
     names = annotations.read_excluded(folder)
@@ -139,10 +150,16 @@ def _excluded(folder: Path, index: FileIndex) -> list[int]:
     if missing:
         path = annotations.find_beside(folder, "exclude.txt")
         raise UserError(
-            f"{path} names files that are not there, or several ({', '.join(missing[:3])}); write "
-            "each with its folders."
+            f"{path} names files that are not there, or several ({', '.join(missing[:2])}); write "
+            f"them as {' and '.join(index.filenames[:2])}."
         )
     return [position for position in positions if position is not None]
+
+
+def _unused_tables(tables: ImageTables) -> list[str]:
+    # A text may be prose with a comma in each line.
+    names = [table.path.name for table in tables.others if table.path.suffix.lower() != ".txt"]
+    return image_files.remark(names, "tables name no images")
 
 
 def _describe(labels: Labels) -> str:
@@ -190,25 +207,15 @@ def _without_unlabelled(
 def _choose_labels(
     folder: Path, tables: ImageTables, levels: Levels, count: int, named: Named
 ) -> Labels:
-    """Reads the labels from the table where it covers the images, else from folders."""
+    """Reads the labels from the table, else from folders."""
     rows = tables.labels
     names = {normalize(name): name for name in levels.classes if name}
     expected = {normalize(name) for name in named.classes}
     several = len(names) > 1 and not folder_levels.are_patients(list(names.values()))
     has_classes = several or bool(names.keys() & expected)
     if rows is not None and rows.has_labels:
-        images = np.unique(rows.images[rows.images >= 0])
-        covers = len(images) >= image_tables.MIN_SHARE * count
-        used = (rows.images >= 0).mean() >= image_tables.MIN_SHARE
-        if covers or used or named.label_columns:
-            labels = table_labels.read(rows.table, rows.roles, rows.images, count)
-            return _check_number(labels, rows, expected)
-        if not has_classes:
-            column = rows.table.columns[rows.roles.file]
-            raise UserError(
-                f"{rows.table.path} names few of the images ({column[0]}, {column[-1]}); write "
-                "the names as the files have them, or give the column with --image_column."
-            )
+        labels = table_labels.read(rows.table, rows.roles, rows.images, count)
+        return _check_number(labels, rows, expected)
     if not has_classes:
         raise UserError(_unlabelled(folder, list(names.values()), tables))
     order = sorted(names.values(), key=columns.negative_first)

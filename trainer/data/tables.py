@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from trainer.data import file_names
 from trainer.errors import UserError
 
 EXTENSIONS = frozenset({".csv", ".tsv", ".txt"})
@@ -29,6 +30,10 @@ _MISSING = frozenset(
     {"", "nan", "-nan", "nat", "na", "n/a", "n.a.", "<na>", "#n/a", "#na", "none", "null", "nil"}
     | {"-", "--", "–", "—", "?", "."}
 )
+
+
+class TableError(UserError):
+    """A table that is not of the images it lies beside."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +113,39 @@ def is_missing(value: str) -> bool:
 
 def path_key(filename: str) -> str:
     """Brings a filename with its folders into the form in which names are compared."""
-    # macOS writes accents as letters of their own.
-    normal = filename if filename.isascii() else unicodedata.normalize("NFC", filename)
-    return normal.strip().replace("\\", "/").lower()
+    key = compose(file_names.to_readable(filename)).strip().replace("\\", "/").lower()
+    return key.removeprefix("./")
+
+
+def compose(name: str) -> str:
+    """Writes accents as one letter with theirs; macOS writes them as letters of their own."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def check_matches(
+    path: Path, names: Sequence[str], matches: Sequence[bool], filenames: Sequence[str], count: int
+) -> None:
+    """Checks that a table names the images of a set.
+
+    Args:
+      path: of the table.
+      names: [rows] str, its names of images.
+      matches: [rows] bool, whether each is that of an image.
+      filenames: of the images.
+      count: number of images that it names.
+
+    Raises:
+      TableError: fewer than half of the rows name an image, and fewer than half of the images are
+        named.
+    """
+    if 2 * sum(matches) >= len(matches) or 2 * count >= len(filenames):
+        return
+    unknown = [name for name, match in zip(names, matches, strict=True) if not match]
+    raise TableError(
+        f"{path} names {count} of {len(filenames)} images: it has {' and '.join(unknown[:2])}, and "
+        f"the files are {' and '.join(filenames[:2])}; write the names as the files have them, "
+        "give their column with --image_column, or move the table elsewhere."
+    )
 
 
 def _decode(content: bytes) -> str:
