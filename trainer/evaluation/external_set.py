@@ -96,8 +96,12 @@ def _entries(
     # -1: unknown where the other hospital does not label a finding.
     images, left_out = class_selection.select(images, data.class_names, missing=-1)
     remarks += left_out
-    if images.labels.multi and missing:
+    if missing and images.labels.multi:
         remarks.append(f"{', '.join(missing)}: not labelled there, so not scored")
+    elif missing:
+        remarks.append(
+            f"no image of {', '.join(missing)}: scores that need every class are missing"
+        )
     entries = [
         any_source.entry(images, index, fixed=True) for index in range(len(images.filenames))
     ]
