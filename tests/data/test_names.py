@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from tests.conftest import write_set
 from tests.data.sets import COUNTS, fault, open_set
-from trainer.data import annotations, file_names, image_folder, radiograph_set, tables
+from trainer.config import TrainConfig
+from trainer.data import annotations, any_source, file_names, image_folder, radiograph_set, tables
 from trainer.data.columns import Named
 from trainer.data.file_index import FileIndex
 from trainer.errors import UserError
@@ -196,3 +197,30 @@ def test_faults_of_names_are_read(tmp_path, name, patients):
     for groups in groups_of(tmp_path / name / "set"):
         assert len(groups) == 16
         assert len(set(groups.values())) == patients
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names of files have no line breaks there")
+def test_names_with_line_breaks_stay_in_one_line(tmp_path):
+    folder = write_set(tmp_path / "set", COUNTS)
+    for path in sorted(folder.rglob("*.png")):
+        path.rename(path.with_name(f"a\n{path.name}"))
+    (folder / "Train" / "covid" / "b\nc").write_text("no image")
+    for line in image_folder.find(folder, ("Train", "Test"), CLASSES).remarks:
+        assert "\n" not in line
+    (folder / "groups.csv").write_text('filename,patient\n"x\ny.png",p\nz.png,p\n')
+    for read in (
+        lambda: image_folder.find(folder, ("Train", "Test"), CLASSES),
+        lambda: radiograph_set.read(folder, Named()),
+    ):
+        with pytest.raises(UserError) as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_set_of_validation_alone_is_an_error(tmp_path):
+    folder = write_set(tmp_path / "set", COUNTS)
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    rows = [f"{name},validation" for name in names]
+    (folder / "table.csv").write_text("\n".join(["filename,split", *rows]))
+    with pytest.raises(UserError, match="validation alone"):
+        any_source.find(folder, tmp_path, TrainConfig())

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from trainer.data import tables
+from trainer.data import file_names, tables
 from trainer.errors import UserError
 
 FILES = ("groups.csv", "exclude.txt")
@@ -50,7 +50,8 @@ class Annotations:
         if missing:
             raise UserError(
                 f"{find_beside(self.root, 'exclude.txt')} names files that are not there "
-                f"({', '.join(missing[:2])}); write them as {' and '.join([*files.values()][:2])}."
+                f"({file_names.show(missing, ', ')}); write them as "
+                f"{file_names.show(files.values())}."
             )
 
     def check_rows(self, filenames: Sequence[str]) -> None:

@@ -240,6 +240,8 @@ def _with_test(images: RadiographSet, fraction: float) -> tuple[list[str], list[
     splits = [name or "train" for name in images.splits]
     if "test" in splits:
         return splits, []
+    if "train" not in splits:
+        raise UserError(f"{images.root} has images of validation alone; give the folder above it.")
     train = np.array([index for index, name in enumerate(splits) if name == "train"])
     labels = images.labels.values[train]
     groups = np.array(images.groups)[train]

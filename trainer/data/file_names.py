@@ -7,8 +7,10 @@ A name may hold bytes that are no UTF-8, as files of old Windows and Linux machi
 keeps such a byte as a lone surrogate (PEP 383), which no UTF-8 file can hold.
 """
 
+import itertools
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 # ASCII is always UTF-8.
@@ -47,6 +49,16 @@ def to_readable(text: str) -> str:
     if not _BYTE.search(text):
         return text
     return "".join(map(_decode, _ESCAPED.sub(_unescape, text)))
+
+
+def show(names: Iterable[str], word: str = " and ") -> str:
+    """Writes the first two names in one line, for a message."""
+    return word.join(map(printable, itertools.islice(names, 2)))
+
+
+def printable(name: str) -> str:
+    """Replaces letters that cannot be shown, as line breaks, by question marks."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def locate(folder: Path, text: str) -> Path:

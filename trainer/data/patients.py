@@ -80,10 +80,11 @@ def check(
     lines = check_sizes(groups, filenames, labels)
     shared = _with_several(groups, [split or "" for split in splits])
     if len(shared):
+        count = len(np.unique(np.asarray(groups)[shared]))
+        example = file_names.printable(filenames[shared[0]])
         lines.append(
-            f"WARNING: {len(np.unique(np.asarray(groups)[shared]))} patients have images in "
-            f"several splits ({filenames[shared[0]]} …): the model knows them before it is tested; "
-            "correct the splits or the patients"
+            f"WARNING: {count} patients have images in several splits ({example} …): the model "
+            "knows them before it is tested; correct the splits or the patients"
         )
     return lines
 
@@ -95,16 +96,18 @@ def check_sizes(
     lines = []
     names, first, counts = np.unique(groups, return_index=True, return_counts=True)
     for position in np.flatnonzero((counts > MAX_SHARE * len(groups)) & (counts > 1)):
+        example = file_names.printable(filenames[first[position]])
         lines.append(
-            f"WARNING: one patient has {counts[position]} of {len(groups)} images "
-            f"({filenames[first[position]]} …); leave the patient empty where it is not known"
+            f"WARNING: one patient has {counts[position]} of {len(groups)} images ({example} …); "
+            "leave the patient empty where it is not known"
         )
     several = _with_several(groups, labels or [""] * len(groups))
     if len(several):
         count = len(np.unique(np.asarray(groups)[several]))
+        example = file_names.printable(filenames[several[0]])
         lines.append(
-            f"{count} of {len(names)} patients have images of several classes "
-            f"({filenames[several[0]]} …); correct the table unless they fell ill or recovered"
+            f"{count} of {len(names)} patients have images of several classes ({example} …); "
+            "correct the table unless they fell ill or recovered"
         )
     return lines
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainer.data import dicom_head, raster
+from trainer.data import dicom_head, file_names, raster
 from trainer.data.pixels import (
     MAX_BYTES,
     MAX_PIXELS,
@@ -97,10 +97,10 @@ def read(source: str | os.PathLike | bytes, name: str | None = None) -> Radiogra
         several images.
     """
     if isinstance(source, bytes | bytearray | memoryview):
-        name = _printable(name or "the image")
+        name = file_names.printable(name or "the image")
         data = bytes(source)
     else:
-        name = _printable(name or os.fsdecode(source))
+        name = file_names.printable(name or os.fsdecode(source))
         data = _read_file(source, name)
     if not data:
         raise RadiographError(f"{name}: is empty; get the file again.")
@@ -210,11 +210,6 @@ def encode(pixels: np.ndarray) -> bytes:
         cv2.IMWRITE_PNG_STRATEGY_RLE,
     ]
     return cv2.imencode(".png", pixels, settings)[1].tobytes()
-
-
-def _printable(name: str) -> str:
-    # A line break in a file's name would break the one-line message.
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def _read_file(path: str | os.PathLike, name: str) -> bytes:

@@ -150,8 +150,8 @@ def _excluded(folder: Path, index: FileIndex) -> list[int]:
     if missing:
         path = annotations.find_beside(folder, "exclude.txt")
         raise UserError(
-            f"{path} names files that are not there, or several ({', '.join(missing[:2])}); write "
-            f"them as {' and '.join(index.filenames[:2])}."
+            f"{path} names files that are not there, or several "
+            f"({file_names.show(missing, ', ')}); write them as {file_names.show(index.filenames)}."
         )
     return [position for position in positions if position is not None]
 
@@ -195,7 +195,7 @@ def _without_unlabelled(
         positions = np.flatnonzero(mask & kept)
         kept &= ~mask
         if len(positions):
-            first = images.filenames[int(positions[0])]
+            first = file_names.printable(images.filenames[int(positions[0])])
             remarks.append(f"{len(positions)} images {reason} ({first} …)")
     if not kept.any():
         raise UserError(f"{images.root} holds no image with a label; see --label_columns.")

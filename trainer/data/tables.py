@@ -142,8 +142,8 @@ def check_matches(
         return
     unknown = [name for name, match in zip(names, matches, strict=True) if not match]
     raise TableError(
-        f"{path} names {count} of {len(filenames)} images: it has {' and '.join(unknown[:2])}, and "
-        f"the files are {' and '.join(filenames[:2])}; write the names as the files have them, "
+        f"{path} names {count} of {len(filenames)} images: it has {file_names.show(unknown)}, and "
+        f"the files are {file_names.show(filenames)}; write the names as the files have them, "
         "give their column with --image_column, or move the table elsewhere."
     )
 
