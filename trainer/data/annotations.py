@@ -83,6 +83,11 @@ class Annotations:
                 )
         return counts
 
+    def other_tables(self) -> list[str]:
+        """Lists the tables in the folder that are not read."""
+        names = (file_names.to_text(path.name) for path in self.root.glob("*.[ct]sv"))
+        return sorted(name for name in names if name not in FILES)
+
     def _row_key(self, filename: str) -> str | None:
         # A row may leave out the folders before the name; the longest match counts.
         levels = normalize_path(filename).split("/")

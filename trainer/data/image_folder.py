@@ -281,7 +281,7 @@ def _create_folder(scan: _Scan) -> ImageFolder:
     ]
     passed_over = [
         *image_files.remark(scan.outside, "files are in no folder of a split and class"),
-        *image_files.remark(_other_tables(scan.notes.root), "tables are not called groups.csv"),
+        *image_files.remark(scan.notes.other_tables(), "tables are not called groups.csv"),
         *image_files.remark(scan.masks, "images are masks"),
         *image_files.remark(scan.others, f"files are no {FORMATS}"),
     ]
@@ -296,11 +296,6 @@ def _create_folder(scan: _Scan) -> ImageFolder:
         ],
         fingerprint=_fingerprint(entries, scan.notes),
     )
-
-
-def _other_tables(root: Path) -> list[str]:
-    names = (file_names.to_text(path.name) for path in root.glob("*.[ct]sv"))
-    return sorted(name for name in names if name not in annotations.FILES)
 
 
 def _fingerprint(entries: Sequence[Entry], notes: Annotations) -> str:
