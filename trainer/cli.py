@@ -62,9 +62,23 @@ def _parse_flags(argv: list[str]) -> list[str]:
         _print_help()
         sys.exit()
     try:
-        return flags.FLAGS(argv)
+        arguments = flags.FLAGS(argv)
     except flags.Error as error:
         raise errors.UserError(" ".join([*str(error).splitlines(), "(see --help)"])) from error
+    for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
+        if flag.present and _is_blank(flag.value):
+            # As from --manual_dir=$FOLDER with a variable that is not set.
+            raise errors.UserError(
+                f"--{flag.name}= has no value; give one, or leave the flag out (see --help)"
+            )
+    return arguments
+
+
+def _is_blank(value: object) -> bool:
+    # A list is blank where one of its items is.
+    if isinstance(value, list):
+        return not value or any(map(_is_blank, value))
+    return isinstance(value, str) and not value.strip()
 
 
 def _print_help() -> None:

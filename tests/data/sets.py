@@ -7,6 +7,9 @@ rows = read_rows(data.builder)
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.conftest import ROOT
 from trainer.config import TrainConfig
 from trainer.data import prepared
 from trainer.data.prepared import PreparedDataset
@@ -18,6 +21,14 @@ COUNTS = {
     ("Test", "covid"): 2,
     ("Test", "non_covid"): 2,
 }
+
+
+def fault(name: str) -> Path:
+    """Returns a small faulty input beside the checkout; skips the test without it."""
+    path = ROOT.parent / "shared" / "data" / "faults" / name
+    if not path.exists():
+        pytest.skip(f"the faulty input is not at {path}")
+    return path
 
 
 def open_set(

@@ -1,7 +1,9 @@
 """Tests of DICOM pixels: as in a viewer, and equal to the same picture in other formats."""
 
 import io
+from pathlib import Path
 
+import gdcm
 import numpy as np
 import pydicom
 import pytest
@@ -9,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from pydicom.encaps import generate_frames
 from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
@@ -19,6 +24,7 @@ from pydicom.uid import (
 
 from tests.data.dicom_files import gradient, lookup_table, make_dicom, real_file
 from tests.data.pictures import FEW, encode
+from tests.data.sets import fault
 from trainer.data import radiograph
 
 SHAPES = st.tuples(st.integers(32, 50), st.integers(32, 50))
@@ -236,3 +242,70 @@ def test_file_without_an_extension_is_recognised_by_its_bytes(tmp_path):
     path = tmp_path / "IM000001"
     path.write_bytes(make_dicom(gradient(255, np.uint8), 8))
     assert radiograph.read(path).header.format == "DICOM"
+
+
+OVERLAY_SYNTAXES = {
+    ExplicitVRLittleEndian: None,
+    RLELossless: gdcm.TransferSyntax.RLELossless,
+    JPEG2000Lossless: gdcm.TransferSyntax.JPEG2000Lossless,
+    JPEGLSLossless: gdcm.TransferSyntax.JPEGLSLossless,
+    JPEGLosslessSV1: gdcm.TransferSyntax.JPEGLosslessProcess14_1,
+}
+
+
+def compress(stored: np.ndarray, syntax: UID, folder: Path) -> bytes | None:
+    """Compresses all 16 bits; None for no compression."""
+    if OVERLAY_SYNTAXES[syntax] is None:
+        return None
+    path = folder / "frame.dcm"
+    path.write_bytes(make_dicom(stored.view(np.uint16), 16))
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(OVERLAY_SYNTAXES[syntax]))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    return next(generate_frames(pydicom.dcmread(path).PixelData, number_of_frames=1))
+
+
+@pytest.mark.parametrize(
+    ("syntax", "shifted"),
+    # GDCM itself drops the high bits of lossless JPEG.
+    [(syntax, False) for syntax in OVERLAY_SYNTAXES]
+    + [(syntax, True) for syntax in OVERLAY_SYNTAXES if syntax != JPEGLosslessSV1],
+    ids=lambda value: value.keyword if isinstance(value, UID) else ["low", "high"][value],
+)
+@pytest.mark.parametrize("bits", [10, 12, 15])
+@pytest.mark.parametrize("low", [-2, 0])
+def test_bits_around_the_stored_ones_do_not_count(syntax, bits, low, shifted, tmp_path):
+    top = 2**bits - 1
+    clean = np.linspace(low * 2 ** (bits - 2), top + low * 2 ** (bits - 2), 3000).reshape(60, 50)
+    clean = np.rint(clean).astype(np.int16 if low else np.uint16)
+    expected = radiograph.read(make_dicom(clean, bits)).pixels
+    overlay = np.random.default_rng(0).integers(0, 2 ** (16 - bits), clean.shape, np.uint16)
+    used = clean.view(np.uint16) & np.uint16(top)
+    stored = (used << (16 - bits)) | overlay if shifted else used | (overlay << bits)
+    tags = {"HighBit": 15 if shifted else bits - 1}
+    stored = stored.view(clean.dtype)
+    data = make_dicom(stored, bits, syntax, compress(stored, syntax, tmp_path), **tags)
+    np.testing.assert_array_equal(radiograph.read(data).pixels, expected)
+
+
+def test_wrong_high_bit_does_not_shift_values_that_need_no_clearing():
+    stored = gradient(4095)
+    image = radiograph.read(make_dicom(stored, 12, HighBit=15))
+    np.testing.assert_array_equal(image.pixels, stored)
+
+
+def test_overlay_in_a_real_compressed_file_is_cleared():
+    folder = fault("overlay_bits")
+    plain = radiograph.read(folder / "plain_j2k.dcm")
+    overlaid = radiograph.read(folder / "with_overlay_j2k.dcm")
+    np.testing.assert_array_equal(overlaid.pixels, plain.pixels)
+    assert overlaid.white == plain.white

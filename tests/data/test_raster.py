@@ -1,6 +1,8 @@
 """Tests of decoding pictures in every format, colour mode, depth and orientation."""
 
+import os
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -19,6 +21,7 @@ from tests.data.pictures import (
     gradient,
     png_chunk,
 )
+from tests.data.sets import fault
 from trainer.data import radiograph
 
 GREYS = hnp.arrays(np.uint8, SHAPES)
@@ -260,3 +263,36 @@ def test_a_colour_tiff_keeps_16_bits():
     expected = np.rint(values @ np.array([0.114, 0.587, 0.299]))
     assert image.pixels.dtype == np.uint16
     np.testing.assert_allclose(image.pixels, expected, atol=1)
+
+
+BIG = 3 * 2**20  # Bytes, over what Pillow decompresses by default.
+XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>' + b" " * BIG
+TEXTS = {
+    "XMP": (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
+    "compressed XMP": (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(XMP)),
+    "zTXt": (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(BIG))),
+    "iTXt": (b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(b"x" * BIG)),
+    "tEXt": (b"tEXt", b"Comment\0" + b"x" * 80 * 2**20),
+    "ICC": (b"iCCP", b"profile\0\0" + zlib.compress(os.urandom(BIG))),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+@pytest.mark.parametrize("at_the_end", [False, True])
+@pytest.mark.parametrize("deep", [False, True])
+def test_texts_and_profiles_of_any_size_do_not_matter(kind, at_the_end, deep):
+    png = encode(gradient())
+    if deep:
+        png = encode_deep_png(np.dstack([gradient().astype(np.uint16) * 257] * 3))
+    expected = radiograph.read(png).pixels
+    # Before the pixels, right after IHDR, or behind them.
+    position = len(png) - 12 if at_the_end else 33
+    image = radiograph.read(png[:position] + png_chunk(*TEXTS[kind]) + png[position:])
+    if "XMP" in kind:
+        expected = np.rot90(expected, -1)
+    np.testing.assert_array_equal(image.pixels, expected)
+    assert image.header.byte_size > len(png)
+
+
+def test_real_file_with_large_xmp_is_read():
+    assert radiograph.read(fault("big_text_chunk") / "xmp.png").pixels.std() > 10

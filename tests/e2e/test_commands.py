@@ -107,6 +107,33 @@ def test_errors_of_the_other_commands_are_one_line(command, message):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        (("trainer.main",), "--manual_dir="),
+        (("trainer.main", "--dataset=phantom"), "--data_dir= "),
+        (("trainer.audit",), "--manual_dir="),
+        (("trainer.audit", "--dry_run"), "--manual_dir="),
+        (("trainer.audit", "--workdir=x"), "--also=a,"),
+        (("trainer.evaluate", "--workdir=x"), "--manual_dir="),
+        (("trainer.evaluate", "--workdir=x"), "--manual_dir=,a"),
+        (("trainer.evaluate", "--workdir=x"), "--compare="),
+        (("trainer.export", "--workdir=x"), "--format="),
+        (("trainer.predict", "a.png", "--workdir=x"), "--output="),
+        (("demo.app",), "--workdir="),
+    ],
+    ids=str,
+)
+def test_flags_without_a_value_are_an_error_in_every_command(command, flag, tmp_path):
+    result = run_command("-m", *command, flag, TFDS_DATA_DIR=str(tmp_path / "data"))
+    assert result.returncode == 1
+    name = flag.split("=")[0]
+    assert result.stderr == (
+        f"error: {name}= has no value; give one, or leave the flag out (see --help)\n"
+    )
+    assert not any(tmp_path.iterdir())
+
+
 def test_audit_of_a_missing_folder_is_answered_with_the_expected_tree(tmp_path):
     flags = ("--manual_dir=/nowhere", f"--output={tmp_path / 'audit'}")
     result = run_command("-m", "trainer.audit", *flags)

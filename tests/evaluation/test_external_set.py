@@ -51,6 +51,16 @@ def write_table(folder: Path, rows: list[dict]) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("given", ["other", "other/COVID", "other/COVID/.."])
+def test_one_class_needs_no_folder_for_the_other(
+    covid: PreparedDataset, tmp_path: Path, given: str
+):
+    write_images(tmp_path / "other" / "COVID", [f"{index}.png" for index in range(4)])
+    _, images, remarks = open_external(str(tmp_path / given), covid, TrainConfig())
+    assert images.labels.tolist() == [covid.class_names.index("covid")] * 4
+    assert any(line.startswith("no image of non_covid") for line in remarks)
+
+
 def test_classes_are_matched_by_name_and_others_left_out(covid: PreparedDataset, tmp_path: Path):
     names = ("Non-COVID", "COVID", "Tuberculosis", "COVID")
     rows = [

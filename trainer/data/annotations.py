@@ -8,15 +8,13 @@ line. Both lie in the folder that holds the splits, or in its parent.
 """
 
 import collections
-import csv
 import dataclasses
 import functools
-import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from trainer.data import file_names, tables
 from trainer.errors import UserError
 
 FILES = ("groups.csv", "exclude.txt")
@@ -28,7 +26,7 @@ class Annotations:
 
     Attributes:
       root: the folder that holds the splits.
-      rows: normalized filename → row of groups.csv.
+      rows: normalized filename → row of groups.csv, see `tables.Table.rows`.
       excluded: normalized filename → line of exclude.txt.
     """
 
@@ -47,13 +45,27 @@ class Annotations:
         Raises:
           UserError: a line names none.
         """
-        existing = set(map(normalize_path, filenames))
-        missing = [line for key, line in self.excluded.items() if key not in existing]
+        files = {normalize_path(name): name for name in filenames}
+        missing = [line for key, line in self.excluded.items() if key not in files]
         if missing:
             raise UserError(
                 f"{find_beside(self.root, 'exclude.txt')} names files that are not there "
-                f"({', '.join(missing[:3])}); write them as Train/covid/x.png."
+                f"({file_names.show(missing, ', ')}); write them as "
+                f"{file_names.show(files.values())}."
             )
+
+    def check_rows(self, filenames: Sequence[str]) -> None:
+        """Checks that groups.csv is of the files of the set, excluded ones among them.
+
+        Raises:
+          TableError: as `tables.check_matches`.
+        """
+        keys = [key for key in map(self._row_key, filenames) if key is not None]
+        names = [row["filename"] for row in self.rows.values()]
+        matches = [key in set(keys) for key in self.rows]
+        path = find_beside(self.root, "groups.csv")
+        if path:
+            tables.check_matches(path, names, matches, filenames, len(keys))
 
     def count_rows(self, filenames: Iterable[str]) -> collections.Counter:
         """Counts the files of each row; files without a row count under None.
@@ -70,6 +82,11 @@ class Annotations:
                     "Train/covid/x.png."
                 )
         return counts
+
+    def other_tables(self) -> list[str]:
+        """Lists the tables in the folder that are not read."""
+        names = (file_names.to_text(path.name) for path in self.root.glob("*.[ct]sv"))
+        return sorted(name for name in names if name not in FILES)
 
     def _row_key(self, filename: str) -> str | None:
         # A row may leave out the folders before the name; the longest match counts.
@@ -88,21 +105,19 @@ def read_annotations(root: Path) -> Annotations:
       UserError: a file cannot be read, or groups.csv gives one file two patients.
     """
     path = find_beside(root, "groups.csv")
-    rows = _read(path, _parse_csv)
-    if rows and not {"filename", "patient"} <= set(rows[0]):
-        columns = ", ".join(map(str, rows[0]))
-        raise UserError(f"{path} needs the columns filename and patient; it has {columns}.")
-    groups: dict[str, dict[str, str]] = {}
-    for values in rows:
-        # Short rows have None as values, long ones None as a key.
-        row = {column: value or "" for column, value in values.items() if column}
-        first = groups.setdefault(normalize_path(row["filename"]), row)
-        if first["patient"] != row["patient"]:
-            raise UserError(f"{path} gives {row['filename']} two patients; correct it.")
-    lines = _read(find_beside(root, "exclude.txt"), str.splitlines)
-    names = [line for line in lines if line.strip() and not line.startswith("#")]
-    excluded = {normalize_path(name): name.strip() for name in names}
-    return Annotations(root, groups, excluded)
+    rows = _read_rows(path) if path else {}
+    excluded = {normalize_path(name): name for name in read_excluded(root)}
+    return Annotations(root, rows, excluded)
+
+
+def read_excluded(root: Path) -> list[str]:
+    """Reads the names in exclude.txt; none without the file.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    path = find_beside(root, "exclude.txt")
+    return tables.read_names(path) if path else []
 
 
 def find_beside(root: Path, name: str) -> Path | None:
@@ -113,27 +128,28 @@ def find_beside(root: Path, name: str) -> Path | None:
 
 @functools.lru_cache(maxsize=2**14)  # Folders and cells repeat in large sets.
 def normalize(name: str) -> str:
-    """Reduces a folder's name to its lower-case letters and digits."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    """Reduces a folder's name to its lower-case letters and digits, of any script."""
+    composed = tables.compose(name.lower())
+    return re.sub(r"[\W_]", "", composed) or composed
 
 
 def normalize_path(filename: str) -> str:
     """Brings a filename with its folders into the form used for comparison."""
-    *folders, name = filename.strip().replace("\\", "/").split("/")
-    return "/".join([*map(normalize, folders), name.lower()])
+    *folders, name = tables.path_key(filename).split("/")
+    return "/".join([*map(normalize, folders), name])
 
 
-def _parse_csv(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text, newline="")))
-
-
-def _read(path: Path | None, parse: Callable[[str], list[Any]]) -> list[Any]:
-    if path is None:
-        return []
-    try:
-        # Excel writes a byte order mark, which utf-8-sig removes.
-        return parse(path.read_bytes().decode("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}); save it as a UTF-8 {path.suffix} file."
-        ) from error
+def _read_rows(path: Path) -> dict[str, dict[str, str]]:
+    """Reads groups.csv as normalized filename → row."""
+    table = tables.read(path)
+    if not {"filename", "patient"} <= table.columns.keys():
+        columns = ", ".join(table.columns)
+        raise UserError(f"{path} needs the columns filename and patient; it has {columns}.")
+    rows: dict[str, dict[str, str]] = {}
+    for row in table.rows():
+        if not row["filename"]:
+            continue
+        first = rows.setdefault(normalize_path(row["filename"]), row)
+        if first["patient"] != row["patient"]:
+            raise UserError(f"{path} gives {row['filename']} two patients; correct it.")
+    return rows

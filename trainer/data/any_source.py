@@ -17,6 +17,7 @@ from trainer.data import (
     class_selection,
     columns,
     file_names,
+    image_folder,
     radiograph_set,
     split,
     table_labels,
@@ -134,7 +135,7 @@ def find(
     source = ImageFolder(
         root=images.root,
         splits={name: listed for name, listed in entries.items() if listed},
-        remarks=remarks,
+        remarks=[*remarks, *image_folder.check_patients(entries)],
         fingerprint=_fingerprint(entries, names, positive),
         class_names=names,
         positive_class=positive,
@@ -237,6 +238,8 @@ def _with_test(images: RadiographSet, fraction: float) -> tuple[list[str], list[
     splits = [name or "train" for name in images.splits]
     if "test" in splits:
         return splits, []
+    if "train" not in splits:
+        raise UserError(f"{images.root} has images of validation alone; give the folder above it.")
     train = np.array([index for index, name in enumerate(splits) if name == "train"])
     labels = images.labels.values[train]
     groups = np.array(images.groups)[train]

@@ -18,9 +18,17 @@ import numpy as np
 import pydicom
 from pydicom import encaps
 from pydicom import pixels as dicom_pixels
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000TransferSyntaxes
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+)
 
+from trainer.data import dicom_head
 from trainer.data.pixels import Header, Radiograph, RadiographError, check_size, white_level
+from trainer.data.tables import is_missing
 
 # pydicom's warnings and log lines may quote values of tags, which may name a patient.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -28,15 +36,27 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 _SYNTAX_BYTES = 2048  # Of a file, that name its transfer syntax.
 # Of this project alone: hashes of the same patient made elsewhere differ.
 _PATIENT_PREFIX = "chest-radiograph-trainer/patient/"
+_GREY = ("MONOCHROME1", "MONOCHROME2")
+# Whose pixels pydicom decodes to red, green and blue.
+_COLOURED = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
+_MAX_TINT = 4 / 255
+"""Largest difference of the channels of a grey picture: lossy compression rounds them."""
+_NEEDED = (
+    *("Rows", "Columns", "PhotometricInterpretation", "BitsAllocated", "BitsStored"),
+    "PixelRepresentation",
+)
+# PS3.3, C.8.11.3.1.2: one says what the other says.
+_BY_SHAPE = {"IDENTITY": "MONOCHROME2", "INVERSE": "MONOCHROME1"}
 
 
 def decode(data: bytes, name: str) -> Radiograph:
-    """Decodes a single-frame grey DICOM file with its modality and VOI transforms.
+    """Decodes a single-frame DICOM file with its modality and VOI transforms.
 
     See PS3.3 C.11.1 and C.11.2. MONOCHROME1 is inverted; padding becomes black. With a VOI window
     or look-up table (the first counts), its output range becomes that of uint8 or, above 8 bits
     stored, uint16. Without one, stored values stay unchanged, moved to start at 0 if any is
-    negative: without a window, a linear rescale changes nothing but its sign.
+    negative: without a window, a linear rescale changes nothing but its sign. Colour is read where
+    it shows grey.
 
     Args:
       data: the file's bytes.
@@ -48,13 +68,20 @@ def decode(data: bytes, name: str) -> Radiograph:
     """
     if _is_deflated(data):
         raise RadiographError(f"{name}: is a deflated DICOM file; export it uncompressed.")
-    dataset = pydicom.dcmread(io.BytesIO(data))
+    dataset = pydicom.dcmread(io.BytesIO(data), force=True)  # Also without a preamble.
+    dataset.pixel_array_options(correct_unused_bits=False)  # See `_clear_unused_bits`.
+    _complete(dataset)
     _check(dataset, name)
-    pixels, white = _display(dataset)
+    # [height, width] or [height, width, 3]
+    stored = _clear_unused_bits(dataset, dataset.pixel_array)
+    if stored.ndim == 3:
+        pixels, white = _remove_colour(dataset, stored, name)
+    else:
+        pixels, white = _display(dataset, stored)
     header = Header(
         width=int(dataset.Columns),
         height=int(dataset.Rows),
-        channels=1,
+        channels=int(dataset.SamplesPerPixel),
         bit_depth=int(dataset.BitsStored),
         byte_size=len(data),
         format="DICOM",
@@ -70,16 +97,19 @@ def read_patient(path: Path) -> str:
     """
     try:
         with open(path, "rb") as file:
-            if _is_deflated(file.read(_SYNTAX_BYTES)):
+            head = file.read(_SYNTAX_BYTES)
+            if _is_deflated(head) or not dicom_head.recognize(head):
                 return ""
             file.seek(0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # pydicom's warnings may quote the tag.
-                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"])
+                header = pydicom.dcmread(
+                    file, stop_before_pixels=True, force=True, specific_tags=["PatientID"]
+                )
                 patient = str(header.get("PatientID") or "").strip()
     except Exception:  # pydicom has many types; the file is refused when its pixels are read.
         return ""
-    if not patient:
+    if is_missing(patient):
         return ""
     return hashlib.sha256((_PATIENT_PREFIX + patient).encode()).hexdigest()[:12]
 
@@ -87,6 +117,20 @@ def read_patient(path: Path) -> str:
 def _is_deflated(data: bytes) -> bool:
     # pydicom inflates such a file whole, before any size check. Its first bytes name the syntax.
     return DeflatedExplicitVRLittleEndian.encode() in data[:_SYNTAX_BYTES]
+
+
+def _complete(dataset: pydicom.Dataset) -> None:
+    """Adds missing elements to which the others leave one value."""
+    if not dataset.file_meta.get("TransferSyntaxUID") and "PixelData" in dataset:
+        implicit, little_endian = dataset.original_encoding
+        if not dataset["PixelData"].is_undefined_length:  # Then it is compressed.
+            native = ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else native
+    if not dataset.get("PhotometricInterpretation"):
+        kind = _BY_SHAPE.get(dataset.get("PresentationLUTShape"))
+        dataset.PhotometricInterpretation = kind
+    if dataset.get("SamplesPerPixel") is None and dataset.PhotometricInterpretation in _GREY:
+        dataset.SamplesPerPixel = 1
 
 
 def _check(dataset: pydicom.Dataset, name: str) -> None:
@@ -97,7 +141,16 @@ def _check(dataset: pydicom.Dataset, name: str) -> None:
         )
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise RadiographError(f"{name}: is a DICOM file of several frames; export one frame.")
-    if dataset.get("PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2"):
+    missing = [keyword for keyword in _NEEDED if dataset.get(keyword) in (None, "")]
+    if not dataset.file_meta.get("TransferSyntaxUID"):
+        missing.append("TransferSyntaxUID")
+    if missing:
+        raise RadiographError(
+            f"{name}: is a DICOM file without {' and '.join(missing)}, which its pixels cannot be "
+            "understood without; export it again, as a complete DICOM file or as PNG."
+        )
+    kinds = {1: _GREY, 3: _COLOURED}.get(int(dataset.get("SamplesPerPixel") or 0), ())
+    if dataset.PhotometricInterpretation not in kinds:
         raise RadiographError(f"{name}: is a DICOM file in colour; export it as MONOCHROME2.")
     if int(dataset.BitsAllocated) > 16:
         raise RadiographError(f"{name}: is a DICOM file of over 16 bits; export it with 16.")
@@ -122,9 +175,22 @@ def _compressed_size(dataset: pydicom.Dataset) -> tuple[int, int]:
     return int(dataset.Columns), int(dataset.Rows)  # Run-length coding stores no size.
 
 
-def _display(dataset: pydicom.Dataset) -> tuple[np.ndarray, int]:
+def _remove_colour(
+    dataset: pydicom.Dataset, stored: np.ndarray, name: str
+) -> tuple[np.ndarray, int]:
+    """Returns the grey picture, and the white level, of [height, width, 3] uint8 or uint16."""
+    bits = max(8, int(dataset.BitsStored))
+    high = stored.max(axis=2)
+    low = stored.min(axis=2)
+    if (high - low).max() > _MAX_TINT * (2**bits - 1):
+        raise RadiographError(f"{name}: is a DICOM file in colour; export it as MONOCHROME2.")
+    middle = stored.sum(axis=2, dtype=np.uint32) - high - low
+    pixels = middle.astype(np.uint8 if bits == 8 else np.uint16)
+    return pixels, white_level(pixels, bits)
+
+
+def _display(dataset: pydicom.Dataset, stored: np.ndarray) -> tuple[np.ndarray, int]:
     """Returns ([height, width] uint8 or uint16, the white level), bone bright."""
-    stored = dataset.pixel_array  # [height, width]
     for tag in ("RescaleSlope", "RescaleIntercept"):
         if dataset.get(tag) is None:
             dataset.pop(tag, None)  # pydicom's transforms treat an empty tag as a number.
@@ -139,6 +205,22 @@ def _display(dataset: pydicom.Dataset) -> tuple[np.ndarray, int]:
     pixels = np.ascontiguousarray(pixels, np.uint8 if int(dataset.BitsStored) <= 8 else np.uint16)
     pixels[padding] = 0
     return pixels, white
+
+
+def _clear_unused_bits(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray:
+    """Clears the bits around the stored ones, or fills them with the sign.
+
+    They may hold an overlay (PS3.5, 8.1.1). pydicom clears them in some transfer syntaxes only, and
+    does not look at HighBit, which may be above BitsStored - 1 in old files.
+    """
+    width = 8 * stored.dtype.itemsize
+    bits = int(dataset.BitsStored)
+    cleared = (stored << (width - bits)) >> (width - bits)
+    below = int(dataset.get("HighBit") or 0) + 1 - bits  # Number of unused bits.
+    # Files that need no clearing use the low bits, whatever HighBit says.
+    if not 0 < below <= width - bits or np.array_equal(cleared, stored):
+        return cleared
+    return (stored << (width - bits - below)) >> (width - bits)
 
 
 def _padding(dataset: pydicom.Dataset, stored: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ class FileIndex:
     """
 
     def __init__(self, filenames: Sequence[str]):
+        self.filenames = filenames
         self._keys = [path_key(filename) for filename in filenames]
         self._depth = max((key.count("/") + 1 for key in self._keys), default=0)
 

@@ -7,12 +7,15 @@ A name may hold bytes that are no UTF-8, as files of old Windows and Linux machi
 keeps such a byte as a lone surrogate (PEP 383), which no UTF-8 file can hold.
 """
 
+import itertools
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-_BYTE = re.compile(r"\\x[0-9a-f]{2}")
-_ESCAPED = re.compile(r"\\(\\|x[0-9a-f]{2})")
+# ASCII is always UTF-8.
+_BYTE = re.compile(r"\\x[89a-f][0-9a-f]")
+_ESCAPED = re.compile(r"\\(\\|x[89a-f][0-9a-f])")
 
 
 def to_text(name: str) -> str:
@@ -38,6 +41,26 @@ def from_text(text: str) -> str:
     return os.fsdecode(data.encode("utf-8", "surrogateescape"))
 
 
+def to_readable(text: str) -> str:
+    """Writes a name from `to_text` with the letters that its bytes are in Windows-1252.
+
+    So the name of such a file equals the one in a table that was written on the same machine.
+    """
+    if not _BYTE.search(text):
+        return text
+    return "".join(map(_decode, _ESCAPED.sub(_unescape, text)))
+
+
+def show(names: Iterable[str], word: str = " and ") -> str:
+    """Writes the first two names in one line, for a message."""
+    return word.join(map(printable, itertools.islice(names, 2)))
+
+
+def printable(name: str) -> str:
+    """Replaces letters that cannot be shown, as line breaks, by question marks."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
 def locate(folder: Path, text: str) -> Path:
     """Returns the path of a file by its relative name from `to_text`."""
     return folder / from_text(text)
@@ -45,6 +68,12 @@ def locate(folder: Path, text: str) -> Path:
 
 def _has_surrogates(name: str) -> bool:
     return not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _decode(letter: str) -> str:
+    if not "\udc80" <= letter <= "\udcff":
+        return letter
+    return bytes([ord(letter) - 0xDC00]).decode("cp1252", "replace")
 
 
 def _unescape(match: re.Match[str]) -> str:

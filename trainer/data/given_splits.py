@@ -61,11 +61,18 @@ def _from_lists(files: list[Path], index: FileIndex, count: int) -> Splits | Non
     if len(lists) < len(image_tables.LISTS):
         return None
     values: list[str | None] = [None] * count
+    names: list[str] = []
+    matches: list[bool] = []
     for split, path in lists.items():
-        for line in path.read_text(encoding="utf-8-sig").splitlines():
-            position = index.find(line)
+        for name in tables.read_names(path):
+            position = index.find(name)
             if position is not None:
                 values[position] = split
+            names.append(name)
+            matches.append(position is not None)
+    # Together: a part of a set may have images of one split alone.
+    first = next(iter(lists.values()))
+    tables.check_matches(first, names, matches, index.filenames, sum(map(bool, values)))
     return Splits(values, "splits by " + " and ".join(image_tables.LISTS))
 
 

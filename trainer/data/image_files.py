@@ -96,7 +96,8 @@ def remark(names: Sequence[str], reason: str) -> list[str]:
     if not names:
         return []
     more = " …" if len(names) > _SHOWN else ""
-    return [f"{len(names)} {reason}: passed over ({', '.join(names[:_SHOWN])}{more})"]
+    shown = ", ".join(map(file_names.printable, names[:_SHOWN]))
+    return [f"{len(names)} {reason}: passed over ({shown}{more})"]
 
 
 def _extension(name: str) -> str:

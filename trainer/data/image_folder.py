@@ -13,7 +13,15 @@ import itertools
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from trainer.data import annotations, columns, file_listing, file_names, image_files, mask_files
+from trainer.data import (
+    annotations,
+    columns,
+    file_listing,
+    file_names,
+    image_files,
+    mask_files,
+    patients,
+)
 from trainer.data.annotations import Annotations, normalize, normalize_path
 from trainer.data.radiograph import FORMATS
 from trainer.errors import UserError
@@ -149,7 +157,21 @@ def find(folder: Path, splits: Sequence[str], classes: Sequence[str]) -> ImageFo
                 )
     scan.outside = _list_outside(root, list(split_folders.values()), used)
     scan.notes.check_excluded(scan.filenames)
+    scan.notes.check_rows(scan.filenames)
     return _create_folder(scan)
+
+
+def check_patients(splits: Mapping[str, Sequence[Entry]]) -> list[str]:
+    """Describes patients that make splits or scores doubtful, see `patients.check`."""
+    rows = [(entry, split) for split, entries in splits.items() for entry in entries]
+    entries = [entry for entry, _ in rows]
+    several = any(entry.findings for entry in entries)
+    return patients.check(
+        [entry.group for entry in entries],
+        [entry.filename for entry in entries],
+        None if several else [entry.label for entry in entries],
+        [split for _, split in rows],
+    )
 
 
 def find_loose(folder: Path) -> list[Entry]:
@@ -253,6 +275,8 @@ def _create_folder(scan: _Scan) -> ImageFolder:
     entries = list(itertools.chain.from_iterable(scan.splits.values()))
     counts = scan.notes.count_rows(entry.filename for entry in entries)
     without_row = counts[None] if scan.notes.rows else 0
+    rows = (scan.notes.row(entry.filename) for entry in entries)
+    without_patient = sum(bool(row) and not row["patient"] for row in rows)
     unused_rows = len(scan.notes.rows.keys() - counts.keys())
     excluded = len(scan.notes.excluded)
     remarks = [  # (count, text)
@@ -265,13 +289,19 @@ def _create_folder(scan: _Scan) -> ImageFolder:
     ]
     passed_over = [
         *image_files.remark(scan.outside, "files are in no folder of a split and class"),
+        *image_files.remark(scan.notes.other_tables(), "tables are not called groups.csv"),
         *image_files.remark(scan.masks, "images are masks"),
         *image_files.remark(scan.others, f"files are no {FORMATS}"),
     ]
     return ImageFolder(
         root=scan.notes.root,
         splits=scan.splits,
-        remarks=[*(text for count, text in remarks if count), *passed_over],
+        remarks=[
+            *(text for count, text in remarks if count),
+            *patients.describe_unknown(without_patient, "groups.csv"),
+            *passed_over,
+            *check_patients(scan.splits),
+        ],
         fingerprint=_fingerprint(entries, scan.notes),
     )
 

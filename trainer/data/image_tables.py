@@ -5,12 +5,13 @@ tables.labels.by_image("Patient Age", len(filenames))  # a cell for each image
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from trainer.data import columns, tables
+from trainer.data import annotations, columns, tables
 from trainer.data.columns import Named, Roles
 from trainer.data.file_index import FileIndex
 from trainer.data.tables import Table
@@ -18,10 +19,9 @@ from trainer.errors import UserError
 
 LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
 """File with one image a line → its split, as NIH ChestX-ray14 has them."""
-MIN_SHARE = 0.5
-"""Share of the images, or of the rows, that must match for a table to be of these images."""
 DEPTH = 3
 """Levels of names in the path of a table, below the folder of the set."""
+_MIN_MATCHES = 0.5  # Share of the rows that name a file by its whole name.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,21 @@ class ImageTable:
     def has_labels(self) -> bool:
         """Tells whether a column, or several, hold labels."""
         return bool(self.roles.label or self.roles.findings)
+
+    @functools.cached_property
+    def count(self) -> int:
+        """Number of images that the table names."""
+        return len(np.unique(self.images[self.images >= 0]))
+
+    def check(self, index: FileIndex) -> None:
+        """Checks that the table is of these images.
+
+        Raises:
+          TableError: as `tables.check_matches`.
+        """
+        names = self.table.columns[self.roles.file]
+        matches = (self.images >= 0).tolist()
+        tables.check_matches(self.table.path, names, matches, index.filenames, self.count)
 
     def by_image(self, column: str, count: int, unique: bool = False) -> list[str]:
         """Returns the cells of each image's last row; empty without a row.
@@ -94,8 +109,8 @@ def read(folder: Path, files: Sequence[Path], index: FileIndex, named: Named) ->
       named: columns that the user named.
 
     Raises:
-      UserError: several tables are of the same images, one cannot be read, or none has a column
-        that the user named.
+      UserError: several tables are of the same images, one cannot be read or names few of the
+        images, or none has a column that the user named.
     """
     every = [tables.read(path) for path in _table_paths(files)]
     _check_named(folder, every, named)
@@ -110,23 +125,31 @@ def read(folder: Path, files: Sequence[Path], index: FileIndex, named: Named) ->
     by_split = {
         split: rows for rows in candidates if (split := columns.split_of(rows.table.path.stem))
     }
-    if len(by_split) > 1:
-        joined = _join(by_split)
-        return ImageTables(joined, joined, others)
-    candidates = [rows for rows in candidates if (rows.images >= 0).any()] or candidates
-    labelled = [rows for rows in candidates if rows.has_labels] or candidates
-    if not labelled:
+    labels = _join(by_split) if len(by_split) > 1 else _choose(folder, candidates)
+    if labels is None:
         return ImageTables(None, None, others)
-    sizes = [len(np.unique(rows.images[rows.images >= 0])) for rows in labelled]
-    best = [rows for rows, size in zip(labelled, sizes, strict=True) if size == max(sizes)]
+    # groups.csv may lie beside a table of labels.
+    ordered = [labels, *sorted(candidates, key=lambda rows: not rows.count)]
+    patients = next((rows for rows in ordered if rows.roles.patient), None)
+    groups = [rows for rows in candidates if rows.table.path.name in annotations.FILES]
+    for rows in (labels, *groups, *([patients] if patients else [])):
+        rows.check(index)
+    others += [rows.table for rows in candidates if not rows.count]
+    return ImageTables(labels, patients, others)
+
+
+def _choose(folder: Path, candidates: Sequence[ImageTable]) -> ImageTable | None:
+    """Chooses the table of labels: of those with labels the one that names the most images."""
+    matching = [rows for rows in candidates if rows.count] or candidates
+    labelled = [rows for rows in matching if rows.has_labels] or matching
+    most = max((rows.count for rows in labelled), default=0)
+    best = [rows for rows in labelled if rows.count == most]
     if len(best) > 1:
         names = " and ".join(rows.table.path.name for rows in best[:3])
         raise UserError(
             f"{folder} holds several tables of the same images ({names}); leave one there."
         )
-    # groups.csv may lie beside a table of labels.
-    with_patients = [rows for rows in (*best, *candidates) if rows.roles.patient]
-    return ImageTables(best[0], next(iter(with_patients), None), others)
+    return next(iter(best), None)
 
 
 def _check_named(folder: Path, every: Sequence[Table], named: Named) -> None:
@@ -160,7 +183,7 @@ def _is_table(path: Path) -> bool:
 def _match(names: Sequence[str], index: FileIndex) -> np.ndarray:
     # [rows] int; extensions count unless more names match without.
     exact = np.array([_position(index.find(name)) for name in names], np.int64)
-    if (exact >= 0).mean() > MIN_SHARE or not len(names):
+    if (exact >= 0).mean() > _MIN_MATCHES or not len(names):
         return exact
     stems = np.array([_position(index.find_stem(name)) for name in names], np.int64)
     return stems if (stems >= 0).sum() > (exact >= 0).sum() else exact

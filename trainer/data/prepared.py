@@ -32,6 +32,7 @@ from typing import Any
 from trainer.config import TrainConfig
 from trainer.data import any_source, views
 from trainer.data.image_folder import ImageFolder
+from trainer.data.tables import TableError
 from trainer.errors import UserError
 
 _FOLDER = Path(__file__).resolve().parents[2] / "datasets"
@@ -162,6 +163,8 @@ def _resolve_name(config: TrainConfig) -> str:
     manual_dir = _check_manual_dir(_ANY, module, config.manual_dir)
     try:
         module.find_source(manual_dir, data_folder(config.data_dir) / "downloads", config)
+    except TableError:
+        raise  # In another layout a table beside the folder would not be read.
     except UserError:
         return _ANY
     return _REAL

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainer.data import raster
+from trainer.data import dicom_head, file_names, raster
 from trainer.data.pixels import (
     MAX_BYTES,
     MAX_PIXELS,
@@ -73,8 +73,10 @@ def recognize(head: bytes) -> str | None:
     Args:
       head: the first `HEAD_BYTES` of the file.
     """
-    # The preamble has 128 bytes (PS3.10, 7.1), which may be the head of a TIFF.
-    return "DICOM" if head[128:132] == b"DICM" else raster.recognize(head)
+    # First: the preamble of a DICOM file may be the head of a TIFF (PS3.10, 7.1).
+    if dicom_head.recognize(head):
+        return None if dicom_head.is_directory(head) else "DICOM"
+    return raster.recognize(head)
 
 
 def read(source: str | os.PathLike | bytes, name: str | None = None) -> Radiograph:
@@ -95,17 +97,16 @@ def read(source: str | os.PathLike | bytes, name: str | None = None) -> Radiogra
         several images.
     """
     if isinstance(source, bytes | bytearray | memoryview):
-        name = _printable(name or "the image")
+        name = file_names.printable(name or "the image")
         data = bytes(source)
     else:
-        name = _printable(name or os.fsdecode(source))
+        name = file_names.printable(name or os.fsdecode(source))
         data = _read_file(source, name)
     if not data:
         raise RadiographError(f"{name}: is empty; get the file again.")
     decode: Callable[[bytes, str], Radiograph]
-    format = raster.recognize(data)
-    # The preamble has 128 bytes (PS3.10, 7.1), which may be the head of a TIFF.
-    if data[128:132] == b"DICM":
+    format = recognize(data[:HEAD_BYTES])
+    if format == "DICOM":
         from trainer.data import dicom  # Imported lazily: pydicom is slow to load.
 
         decode = dicom.decode
@@ -211,11 +212,6 @@ def encode(pixels: np.ndarray) -> bytes:
     return cv2.imencode(".png", pixels, settings)[1].tobytes()
 
 
-def _printable(name: str) -> str:
-    # A line break in a file's name would break the one-line message.
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
-
-
 def _read_file(path: str | os.PathLike, name: str) -> bytes:
     try:
         status = os.stat(path)
@@ -239,6 +235,8 @@ def _read_file(path: str | os.PathLike, name: str) -> bytes:
 
 
 def _describe_type(data: bytes) -> str:
+    if dicom_head.recognize(data[:HEAD_BYTES]):
+        return "is the directory of a DICOM disc, which names the images beside it"
     # Text formats may start with a byte order mark or blanks.
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if b"<svg" in head or head.startswith(b"<?xml"):

@@ -93,7 +93,7 @@ def read(folder: Path, named: Named) -> RadiographSet:
 def read_files(folder: Path, filenames: Sequence[str], named: Named) -> RadiographSet:
     """Reads a set as `read` does, of these files, which may lie elsewhere."""
     index = FileIndex(filenames)
-    levels = folder_levels.read(filenames, named.classes)
+    levels = _read_levels(folder, filenames, named)
     names = file_listing.walk(folder, image_tables.DEPTH)
     files = [file_names.locate(folder, name) for name in names]
     tables = image_tables.read(folder, files, index, named)
@@ -103,7 +103,7 @@ def read_files(folder: Path, filenames: Sequence[str], named: Named) -> Radiogra
     further = _further_columns(patient_rows, len(filenames))
     further |= _further_columns(rows, len(filenames))
     given = given_splits.read(files, rows, levels, index)
-    groups, group_source = patients.read(folder, patient_rows, filenames)
+    groups, group_source, remarks = patients.read(folder, patient_rows, filenames)
     splits = HeldOut(given.values, given.source, [])
     if named.hold_out_site:
         splits = held_out_site.hold_out(named.hold_out_site, given.values, groups, further)
@@ -119,7 +119,7 @@ def read_files(folder: Path, filenames: Sequence[str], named: Named) -> Radiogra
         groups=groups,
         columns=further,
         sentence=sentence,
-        remarks=given.remarks,
+        remarks=[*given.remarks, *remarks, *_unused_tables(tables)],
     )
     excluded = np.zeros(len(filenames), bool)
     excluded[_excluded(folder, index)] = True
@@ -131,21 +131,35 @@ def read_files(folder: Path, filenames: Sequence[str], named: Named) -> Radiogra
     return _without_unlabelled(result, left_out, label_rows)
 
 
+def _read_levels(folder: Path, filenames: Sequence[str], named: Named) -> Levels:
+    levels = folder_levels.read(filenames, named.classes)
+    known = {normalize(name) for name in named.classes}
+    names = {normalize(name) for name in levels.classes if name}
+    if normalize(folder.name) in known and not names & known:
+        # The folder itself is that of a class.
+        inside = [f"{file_names.to_text(folder.name)}/{name}" for name in filenames]
+        return folder_levels.read(inside, named.classes)
+    return levels
+
+
 def _excluded(folder: Path, index: FileIndex) -> list[int]:
     """Returns the positions of the images that exclude.txt names."""
-    path = annotations.find_beside(folder, "exclude.txt")
-    if path is None:
-        return []
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    names = [line for line in lines if line.strip() and not line.startswith("#")]
+    names = annotations.read_excluded(folder)
     positions = [index.find(name) for name in names]
     missing = [name for name, position in zip(names, positions, strict=True) if position is None]
     if missing:
+        path = annotations.find_beside(folder, "exclude.txt")
         raise UserError(
-            f"{path} names files that are not there, or several ({', '.join(missing[:3])}); write "
-            "each with its folders."
+            f"{path} names files that are not there, or several "
+            f"({file_names.show(missing, ', ')}); write them as {file_names.show(index.filenames)}."
         )
     return [position for position in positions if position is not None]
+
+
+def _unused_tables(tables: ImageTables) -> list[str]:
+    # A text may be prose with a comma in each line.
+    names = [table.path.name for table in tables.others if table.path.suffix.lower() != ".txt"]
+    return image_files.remark(names, "tables name no images")
 
 
 def _describe(labels: Labels) -> str:
@@ -181,7 +195,7 @@ def _without_unlabelled(
         positions = np.flatnonzero(mask & kept)
         kept &= ~mask
         if len(positions):
-            first = images.filenames[int(positions[0])]
+            first = file_names.printable(images.filenames[int(positions[0])])
             remarks.append(f"{len(positions)} images {reason} ({first} …)")
     if not kept.any():
         raise UserError(f"{images.root} holds no image with a label; see --label_columns.")
@@ -193,25 +207,15 @@ def _without_unlabelled(
 def _choose_labels(
     folder: Path, tables: ImageTables, levels: Levels, count: int, named: Named
 ) -> Labels:
-    """Reads the labels from the table where it covers the images, else from folders."""
+    """Reads the labels from the table, else from folders."""
     rows = tables.labels
     names = {normalize(name): name for name in levels.classes if name}
     expected = {normalize(name) for name in named.classes}
     several = len(names) > 1 and not folder_levels.are_patients(list(names.values()))
     has_classes = several or bool(names.keys() & expected)
     if rows is not None and rows.has_labels:
-        images = np.unique(rows.images[rows.images >= 0])
-        covers = len(images) >= image_tables.MIN_SHARE * count
-        used = (rows.images >= 0).mean() >= image_tables.MIN_SHARE
-        if covers or used or named.label_columns:
-            labels = table_labels.read(rows.table, rows.roles, rows.images, count)
-            return _check_number(labels, rows, expected)
-        if not has_classes:
-            column = rows.table.columns[rows.roles.file]
-            raise UserError(
-                f"{rows.table.path} names few of the images ({column[0]}, {column[-1]}); write "
-                "the names as the files have them, or give the column with --image_column."
-            )
+        labels = table_labels.read(rows.table, rows.roles, rows.images, count)
+        return _check_number(labels, rows, expected)
     if not has_classes:
         raise UserError(_unlabelled(folder, list(names.values()), tables))
     order = sorted(names.values(), key=columns.negative_first)
@@ -271,7 +275,6 @@ def describe(images: RadiographSet) -> str:
     """Lists splits, classes or findings, counts, patients and remarks, a line each."""
     counts = class_counts(images)
     width = max(map(len, images.labels.names))
-    patients = len(set(images.groups))
     lines = [images.sentence, "  ".join(["".ljust(width), *(f"{name:>10}" for name in counts)])]
     for name in images.labels.names:
         cells = [f"{of_split[name]:>10}" for of_split in counts.values()]
@@ -282,9 +285,13 @@ def describe(images: RadiographSet) -> str:
         lines.append(f"{uncertain} labels are uncertain (-1), {blank} are blank")
     # Where no patient is known, each image is its own group.
     has_patients = list(images.groups) != list(images.filenames)
-    of_patients = f" of {patients} patients" if has_patients else ""
+    of_patients = f" of {len(set(images.groups))} patients" if has_patients else ""
     lines.append(f"{len(images.filenames)} images{of_patients}")
-    return "\n".join([*lines, *images.remarks])
+    classes = None
+    if not images.labels.multi:
+        classes = [images.labels.names[value] for value in images.labels.values]
+    doubts = patients.check(images.groups, images.filenames, classes, images.splits)
+    return "\n".join([*lines, *images.remarks, *doubts])
 
 
 def class_counts(images: RadiographSet) -> dict[str, dict[str, int]]:

@@ -11,7 +11,7 @@ import io
 import zlib
 
 import numpy as np
-from PIL import ExifTags, Image, ImageChops, TiffImagePlugin
+from PIL import ExifTags, Image, ImageChops, PngImagePlugin, TiffImagePlugin
 
 from trainer.data.pixels import (
     MAX_PIXELS,
@@ -43,6 +43,12 @@ _BITS_PER_SAMPLE = 258
 _PHOTOMETRIC = 262
 _WHITE_IS_ZERO = 0
 
+# Chunks of a PNG that may be of any size and say nothing of the pixels.
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+_ORIENTED = (b"XML:com.adobe.xmp\0", b"Raw profile type ")  # Texts that may hold the orientation.
+# A megabyte otherwise, which XMP with previews exceeds; that of all chunks together stays.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # By colour type.
 
 
@@ -68,6 +74,10 @@ def decode(data: bytes, name: str, format: str) -> Radiograph:
       RadiographError: of several images, of a rare kind or of a size outside the limits.
       Exception: damaged; each decoder has its own types.
     """
+    byte_size = len(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if format == "PNG":
+        data = _remove_texts(data)
     image = _open(data, name, format)
     width, height = _stored_size(image)
     check_size(width, height, name)
@@ -92,9 +102,9 @@ def decode(data: bytes, name: str, format: str) -> Radiograph:
         height=height,
         channels=channels,
         bit_depth=bits,
-        byte_size=len(data),
+        byte_size=byte_size,
         format=format,
-        sha256=hashlib.sha256(data).hexdigest(),
+        sha256=sha256,
     )
     pixels = _decode_16_bit(data, image) if bits > 8 else _decode_8_bit(image)
     if inverted:
@@ -140,6 +150,22 @@ def _is_inverted(image: Image.Image) -> bool:
     # Pillow inverts pictures of 8 bits and fewer, and not those of 16.
     assert isinstance(image, TiffImagePlugin.TiffImageFile)
     return image.mode.startswith("I") and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+
+def _remove_texts(data: bytes) -> bytes:
+    """Leaves the texts and the colour profile of a PNG out, which Pillow reads up to a limit."""
+    view = memoryview(data)
+    start = 8  # After the signature.
+    kept = [view[:start]]
+    while start < len(data):
+        length = int.from_bytes(data[start : start + 4], "big")
+        kind = data[start + 4 : start + 8]
+        end = start + 12 + length
+        oriented = data.startswith(_ORIENTED, start + 8)
+        if kind not in _PNG_TEXTS or (oriented and length < PngImagePlugin.MAX_TEXT_MEMORY):
+            kept.append(view[start:end])
+        start = end
+    return b"".join(kept)
 
 
 def _check_chunks(data: bytes) -> None:

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from trainer.data import file_names
 from trainer.errors import UserError
 
 EXTENSIONS = frozenset({".csv", ".tsv", ".txt"})
@@ -24,7 +25,15 @@ _BYTE_ORDER_MARKS = {
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
-_MISSING = frozenset({"", "nan", "na", "n/a", "none", "null", "-"})
+# Written by pandas, R, Excel and people.
+_MISSING = frozenset(
+    {"", "nan", "-nan", "nat", "na", "n/a", "n.a.", "<na>", "#n/a", "#na", "none", "null", "nil"}
+    | {"-", "--", "–", "—", "?", "."}
+)
+
+
+class TableError(UserError):
+    """A table that is not of the images it lies beside."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +51,14 @@ class Table:
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
+
+    def rows(self) -> Iterator[dict[str, str]]:
+        """Yields column → value of each row; values that stand for none are empty."""
+        for cells in zip(*self.columns.values(), strict=True):
+            yield {
+                column: "" if is_missing(cell) else cell
+                for column, cell in zip(self.columns, cells, strict=True)
+            }
 
 
 def read(path: Path) -> Table:
@@ -76,16 +93,59 @@ def read(path: Path) -> Table:
     )
 
 
+def read_names(path: Path) -> list[str]:
+    """Reads a list of files, one a line; empty lines and those after # do not count.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    try:
+        lines = _decode(path.read_bytes()).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}); save it as UTF-8 text.") from error
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
 def is_missing(value: str) -> bool:
-    """Tells whether a value stands for none: empty, nan, NA, N/A, None, null or a dash."""
-    return value.lower() in _MISSING
+    """Tells whether a value stands for none: empty, nan, NA, N/A, None, null, a dash."""
+    return value.strip().lower() in _MISSING
 
 
 def path_key(filename: str) -> str:
     """Brings a filename with its folders into the form in which names are compared."""
-    # macOS writes accents as letters of their own.
-    normal = filename if filename.isascii() else unicodedata.normalize("NFC", filename)
-    return normal.strip().replace("\\", "/").lower()
+    key = compose(file_names.to_readable(filename)).strip().replace("\\", "/").lower()
+    return key.removeprefix("./")
+
+
+def compose(name: str) -> str:
+    """Writes accents as one letter with theirs; macOS writes them as letters of their own."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def check_matches(
+    path: Path, names: Sequence[str], matches: Sequence[bool], filenames: Sequence[str], count: int
+) -> None:
+    """Checks that a table names the images of a set.
+
+    Args:
+      path: of the table.
+      names: [rows] str, its names of images.
+      matches: [rows] bool, whether each is that of an image.
+      filenames: of the images.
+      count: number of images that it names.
+
+    Raises:
+      TableError: fewer than half of the rows name an image, and fewer than half of the images are
+        named.
+    """
+    if 2 * sum(matches) >= len(matches) or 2 * count >= len(filenames):
+        return
+    unknown = [name for name, match in zip(names, matches, strict=True) if not match]
+    raise TableError(
+        f"{path} names {count} of {len(filenames)} images: it has {file_names.show(unknown)}, and "
+        f"the files are {file_names.show(filenames)}; write the names as the files have them, "
+        "give their column with --image_column, or move the table elsewhere."
+    )
 
 
 def _decode(content: bytes) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from trainer.analysis import controls, diagrams, figures
 from trainer.analysis.controls import Control
 from trainer.analysis.duplicates import NearDuplicates
+from trainer.data import patients
 from trainer.data.records import Records
 from trainer.evaluation import inventory, sites
 from trainer.evaluation.description import plain
@@ -103,6 +104,7 @@ def audit_dataset(dataset: AuditedSet, seed: int = 0) -> Audit:
     lines += inventory.lines(counts)
     by_site = sites.count_by_class(splits, dataset.class_names)
     lines += sites.lines(by_site)
+    lines += _patient_lines(dataset)
     lines += near_duplicates["lines"]
     lines += _control_lines(trained, shortcuts)
     facts = {
@@ -125,6 +127,18 @@ def audit_dataset(dataset: AuditedSet, seed: int = 0) -> Audit:
         "lines": lines,
     }
     return Audit(dataset, trained, facts)
+
+
+def _patient_lines(dataset: AuditedSet) -> list[str]:
+    """Describes patients with very many images, or of several classes."""
+    # Groups of the data set: merged ones are of several patients.
+    scored = [dataset.splits[name] for name in _SCORED_SPLITS]
+    labels = np.concatenate([records.labels for records in scored])
+    return patients.check_sizes(
+        np.concatenate([records.groups for records in scored]).tolist(),
+        np.concatenate([records.filenames for records in scored]).tolist(),
+        None if labels.ndim == 2 else labels.astype(str).tolist(),
+    )
 
 
 def describe_near_duplicates(dataset: AuditedSet) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from trainer.config import TrainConfig
-from trainer.data import any_source, class_selection, records
+from trainer.data import any_source, class_selection, image_folder, records
 from trainer.data.annotations import normalize
 from trainer.data.image_folder import Entry
 from trainer.data.prepared import PreparedDataset
@@ -95,11 +95,16 @@ def _entries(
     # -1: unknown where the other hospital does not label a finding.
     images, left_out = class_selection.select(images, data.class_names, missing=-1)
     remarks += left_out
-    if images.labels.multi and missing:
+    if missing and images.labels.multi:
         remarks.append(f"{', '.join(missing)}: not labelled there, so not scored")
+    elif missing:
+        remarks.append(
+            f"no image of {', '.join(missing)}: scores that need every class are missing"
+        )
     entries = [
         any_source.entry(images, index, fixed=True) for index in range(len(images.filenames))
     ]
+    remarks += image_folder.check_patients({"external": entries})
     return [_renamed(entry) for entry in entries], remarks
 
 

@@ -40,6 +40,9 @@ class Result:
         copied = near_duplicates.get("test_images_copied_from_train")
         if copied:
             lines.append(f"WARNING: {copied} test images copy a training image; see audit/.")
+        shared = near_duplicates.get("groups_in_both")
+        if shared:
+            lines.append(f"WARNING: {shared} patients have images in train and test; see audit/.")
         lines += self._spread_lines()
         ledger = self.metrics.get("ledger")
         if ledger:
