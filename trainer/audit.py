@@ -39,6 +39,7 @@ config_flags.define_flags(
     "dataset",
     "data_dir",
     "manual_dir",
+    "skip_unreadable",
     *READING,
     "test_fraction",
     "phantom_train",
