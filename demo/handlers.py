@@ -20,7 +20,7 @@ from PIL import Image
 
 from demo import auth, drawing, serving, text
 from trainer.errors import UserError
-from trainer.inference import batch
+from trainer.inference import batch, overlay
 
 # What the images show.
 WHOLE, OUTLINED, CUT = DISPLAYS = ("Whole radiograph", "Lungs outlined", "Cut at the lungs")
@@ -52,7 +52,7 @@ def slider_images(
     plain = evidence = np.repeat(grey[..., None], 3, axis=2)  # [height, width, 3]
     on_film = result.evidence_on_film(finding)
     if on_film is not None:
-        evidence = drawing.overlay(grey, on_film, opacity, result.full)
+        evidence = overlay.overlay(grey, on_film, opacity, result.full)
     if result.lungs is not None and display != WHOLE:
         change = drawing.outline if display == OUTLINED else drawing.cut
         plain, evidence = (change(picture, result.lungs) for picture in (plain, evidence))

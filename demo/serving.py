@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from demo import drawing
 from trainer.data import lungs, radiograph
 from trainer.errors import UserError
-from trainer.inference import batch, formats, runtime, sources
+from trainer.inference import batch, formats, overlay, runtime, sources
 from trainer.inference.sources import Source
 from trainer.inference.tested import Predictions, read_predictions
 
 MAX_FILES = 200
-_LONGEST = 1000  # Of the radiograph as shown, in pixels.
 _MAX_TITLE_NAMES = 4  # Of findings, in the page's title.
 
 
@@ -116,7 +114,7 @@ class Result:
         shown = name if name in self.evidence else self.first_shown
         if shown is None:
             return None
-        return drawing.onto_film(self.evidence[shown], self.film, self.box)
+        return overlay.onto_film(self.evidence[shown], self.film, self.box)
 
 
 def open_run(folder: Path) -> Served:
@@ -163,7 +161,7 @@ def predict(served: Served, path: Path) -> Result:
     # A file name may hold a patient's name; messages and logs must not.
     image = radiograph.read(path, name="the file")
     prediction, square, evidence = served.model.explain_radiograph(image)
-    film = radiograph.shrink(image, _LONGEST)
+    film = radiograph.shrink(image, overlay.LONGEST)
     opacity_map = served.model.opacity_map
     return Result(
         prediction=prediction,

@@ -97,7 +97,7 @@ def test_history_is_truncated_to_a_step_and_loses_a_partial_line(tmp_path):
     workdir = open_workdir(TrainConfig(workdir=str(tmp_path / "run")))
     for step in range(1, 6):
         workdir.log(step=step, loss=1.0 / step)
-    with open(workdir.path / "metrics.jsonl", "a") as log:
+    with open(workdir.path / "metrics.jsonl", "a", encoding="utf-8") as log:
         log.write('{"step": 6, "lo')  # as after a kill in the middle of a write
     assert [line["step"] for line in workdir.history()] == [1, 2, 3, 4, 5]
     assert [line["step"] for line in workdir.truncate_history(3)] == [1, 2, 3]
@@ -115,3 +115,34 @@ def test_members_trained_earlier_may_be_in_the_folder_of_a_new_repetition(tmp_pa
     (tmp_path / "run" / "members" / "fold_0").mkdir(parents=True)
     config = TrainConfig(workdir=str(tmp_path / "run"), folds=2)
     assert open_workdir(config).path == tmp_path / "run"
+
+
+def test_a_file_in_a_workdir_stands_for_it(tmp_path):
+    run = tmp_path / "run"
+    for name in ("model/model.onnx", "model/saved_model/variables/variables.index", "report.html"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_bytes(b"")
+        assert workdir_lib.locate(run / name) == run / name, "it is no workdir yet"
+    (run / "config.json").write_text("{}", encoding="utf-8")
+    files = [path for path in run.rglob("*") if path.name != "config.json"]
+    assert len(files) == 6
+    for path in [run, run / "config.json", *files]:
+        assert workdir_lib.locate(path) == run, path
+    # It is in model/, but who looks for it names it so.
+    assert workdir_lib.locate(run / "model.keras") == run
+    # A misspelt name is no file of the run.
+    assert workdir_lib.locate(run / "members") == run / "members"
+    assert workdir_lib.locate(tmp_path / "other") == tmp_path / "other"
+
+
+def test_the_resume_command_has_the_settings_that_were_given(tmp_path):
+    config = TrainConfig(
+        workdir=str(tmp_path / "a run"), epochs=3, horizontal_flip=False, class_weights=True
+    )
+    path = open_workdir(config).path
+    command = workdir_lib.resume_command(path)
+    assert command == (
+        f"python -m trainer.main --epochs=3 --class_weights --nohorizontal_flip '--workdir={path}'"
+    )
+    # Without a run it starts one.
+    assert workdir_lib.resume_command(tmp_path / "new").endswith(f" --workdir={tmp_path / 'new'}")

@@ -16,7 +16,7 @@ from typing import cast
 
 from absl import app, flags
 
-from trainer import errors
+from trainer import errors, screen
 
 flags.disclaim_key_flags()  # The flags defined below belong to the calling command.
 
@@ -38,7 +38,8 @@ def define_workdir(help: str = "The finished run.") -> flags.FlagHolder[str]:
 def run(main: Callable[..., None], positional: bool = False) -> None:
     """Parses the flags and calls the main function of a command.
 
-    A `UserError` and a wrong flag become one line on stderr and exit status 1.
+    A `UserError` and a wrong flag become one line on stderr and exit status 1. What cannot be
+    printed makes no command fail, see `screen`.
 
     Args:
       main: called with the positional arguments (strings).
@@ -53,7 +54,7 @@ def run(main: Callable[..., None], positional: bool = False) -> None:
             )
         main(*arguments)
 
-    with errors.exit_on_user_error():
+    with screen.guard(), errors.exit_on_user_error():
         app.run(call_main, flags_parser=_parse_flags)
 
 

@@ -4,6 +4,9 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
+BROKEN_PIPE = 141
+"""Exit status where the reader of the output has gone: 128 + SIGPIPE, as shells report it."""
+
 
 class UserError(Exception):
     """A mistake that the user can correct; the message is one line and contains the fix.
@@ -19,11 +22,18 @@ class Stopped(UserError):  # noqa: N818 (not an error of the user or the program
     """
 
 
+class OutputClosedError(UserError):
+    """The reader of a table on standard output has gone, as with `| head`.
+
+    Commands end quietly, with the status of a broken pipe.
+    """
+
+
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Turns a `UserError` into one line on stderr and an exit status.
 
-    The status is 1 for a mistake, and 130 for `Stopped` and Ctrl-C.
+    The status is 1 for a mistake, 130 for `Stopped` and Ctrl-C, and 141 for a closed output.
     """
     try:
         yield
@@ -31,6 +41,9 @@ def exit_on_user_error() -> Iterator[None]:
     except (Stopped, KeyboardInterrupt) as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
         sys.exit(130)  # 128 + SIGINT, as shells report it
+    except OutputClosedError:
+        sys.exit(BROKEN_PIPE)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # A cell of somebody's table may hold a line break.
+        print("error: " + "?".join(str(error).splitlines()), file=sys.stderr)
         sys.exit(1)

@@ -1,6 +1,7 @@
 """Predicts for files, folders and zips of radiographs; writes one row of CSV per file.
 
 python -m trainer.predict --workdir=runs/mine --output=predictions.csv PATH…
+python -m trainer.predict --workdir=runs/mine --output=predictions.csv --maps=maps PATH…
 """
 
 import sys
@@ -14,7 +15,15 @@ _WORKDIR = cli.define_workdir(
     "The finished run, or an export itself (model.onnx, model.tflite, saved_model)."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "The CSV file to write. Default: the screen.")
-_OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Replace an existing --output.")
+_MAPS = flags.DEFINE_string(
+    "maps",
+    None,
+    "A folder for pictures: the map of the model's evidence over each radiograph. The column map "
+    "of the table names them.",
+)
+_OVERWRITE = flags.DEFINE_boolean(
+    "overwrite", False, "Replace an existing --output, and files in --maps."
+)
 
 
 def main(*paths: str) -> None:
@@ -29,6 +38,7 @@ def main(*paths: str) -> None:
             [Path(path).expanduser() for path in paths],
             Path(_OUTPUT.value).expanduser() if _OUTPUT.value else None,
             _OVERWRITE.value,
+            Path(_MAPS.value).expanduser() if _MAPS.value else None,
         ),
         file=sys.stderr,  # The table may be on stdout.
     )

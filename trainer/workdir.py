@@ -8,6 +8,7 @@ message lists the differences.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import shlex
@@ -30,6 +31,9 @@ _REPORTED_PACKAGES = (
     "pillow",
     "pydicom",
 )
+
+_MODEL_SUFFIXES = (".keras", ".onnx", ".tflite")
+_MAX_DEPTH = 5  # Folders, from a file of a SavedModel up to its workdir.
 
 # Settings of recipes that records of earlier versions lack, as those versions trained.
 _EARLIER: dict[str, Any] = {
@@ -155,6 +159,17 @@ def open_or_create(
     return Workdir(path, writes)
 
 
+def locate(path: Path) -> Path:
+    """Returns the workdir that a file or folder lies in; the path itself if it lies in none.
+
+    A model file that is named but not there counts as in the folder before it.
+    """
+    if not path.exists() and path.suffix not in _MODEL_SUFFIXES:
+        return path
+    folders = itertools.islice([path, *path.parents], _MAX_DEPTH)
+    return next((folder for folder in folders if (folder / "config.json").exists()), path)
+
+
 def recorded_config(path: Path) -> TrainConfig | None:
     """Returns the configuration in a workdir's config.json, or None without one."""
     path = path / "config.json"
@@ -187,7 +202,7 @@ def read_json(path: Path) -> dict[str, Any]:
       UserError: it is not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path} is damaged ({error}); remove its folder or use another --workdir."
@@ -195,7 +210,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text() if path.exists() else ""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
     lines = []
     for line in text.splitlines():
         try:
@@ -207,7 +222,8 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 def _append(path: Path, values: dict[str, Any]) -> None:
     try:
-        with open(path, "a") as log:  # opened for each line, so that none stays in a buffer
+        # Opened for each line, so that none stays in a buffer.
+        with open(path, "a", encoding="utf-8") as log:
             log.write(json.dumps(values) + "\n")
     except OSError as error:
         raise UserError(

@@ -130,7 +130,7 @@ def test_all_copies_of_real_radiographs_are_found_and_no_pair_between_hospitals(
         np.concatenate([split.header["height"] for split in splits]),
     )
     pairs = duplicate_search.find_pairs(filenames.tolist(), features)
-    with open(folder / "pairs.csv", newline="") as file:
+    with open(folder / "pairs.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     expected = {frozenset((row["original"], f"near_duplicates/{row['copy']}")) for row in rows}
     assert expected <= {frozenset((pair.first, pair.second)) for pair in pairs}

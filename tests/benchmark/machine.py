@@ -240,6 +240,6 @@ def _best_time(function: Callable[[], Any]) -> float:
 
 def _processor() -> str:
     path = Path("/proc/cpuinfo")  # Linux only.
-    text = path.read_text() if path.exists() else ""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
     match = re.search(r"^model name\s*:(.*)", text, re.MULTILINE)
     return match[1].strip() if match else platform.processor() or platform.machine()

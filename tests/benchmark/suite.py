@@ -154,7 +154,7 @@ def _run_stages(settings: Settings, output: Path) -> tuple[list[Row], list[growt
             result["rows"] = [row.to_dict() for row in rows]
             result["growth"] = [curve.to_dict() for curve in curves]
             # After each stage: an interrupted command leaves what it has measured.
-            output.write_text(json.dumps(result, indent=2) + "\n")
+            output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return rows, curves
 
 

@@ -106,7 +106,7 @@ def test_folders_share_a_data_dir_and_are_opened_by_their_files(tmp_path):
 
 def test_a_test_split_is_carved_out_by_patient_the_same_for_every_seed(tmp_path):
     folder = write_folders(tmp_path / "set", ("x", "y"), count=20)
-    with open(folder / "groups.csv", "w", newline="") as file:
+    with open(folder / "groups.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["filename", "patient"])
         for name in ("x", "y"):

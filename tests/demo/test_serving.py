@@ -17,6 +17,7 @@ from demo.serving import Result, Served
 from tests.conftest import run_command
 from trainer.data import phantom
 from trainer.errors import UserError
+from trainer.inference import overlay
 from trainer.inference.runtime import Model, Prediction
 from trainer.inference.tested import Predictions
 
@@ -207,12 +208,12 @@ def test_window_and_level_stretch_grey_levels():
     assert (narrow[:, :75] == 0).all()
     assert (narrow[:, 126:] == 255).all()
     # Opacity 0, and evidence 0, leave the radiograph.
-    transparent = drawing.overlay(square, square.astype(np.float32), 0.0)
+    transparent = overlay.overlay(square, square.astype(np.float32), 0.0)
     np.testing.assert_array_equal(transparent, np.repeat(square[..., None], 3, axis=2))
-    assert (drawing.overlay(square, np.zeros((2, 256), np.float32), 1.0)[..., 0] == square).all()
+    assert (overlay.overlay(square, np.zeros((2, 256), np.float32), 1.0)[..., 0] == square).all()
     # A faint map is stretched, unless the value of the strongest colour is given.
     faint = np.full((2, 256), 0.01, np.float32)
-    stretched, to_scale = (drawing.overlay(square, faint, 1.0, full) for full in (0.0, 1.0))
+    stretched, to_scale = (overlay.overlay(square, faint, 1.0, full) for full in (0.0, 1.0))
     change = [
         np.abs(picture - square[..., None].astype(int)).max() for picture in (stretched, to_scale)
     ]

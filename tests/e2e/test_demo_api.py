@@ -49,7 +49,7 @@ def test_page_command_and_keras_agree_on_every_format(
         *map(str, paths),
     )
     assert completed.returncode == 0, completed.stderr
-    with open(table, newline="") as file:
+    with open(table, encoding="utf-8", newline="") as file:
         by_command = [float(row["probability_opacities"]) for row in csv.DictReader(file)]
     # What the training pipeline would make of the files.
     squares = np.stack([radiograph.standardize(radiograph.read(path)) for path in paths])

@@ -36,7 +36,7 @@ def test_predict_sees_the_squares_that_the_test_split_was_scored_on(tmp_path):
     assert trained.returncode == 0, trained.stderr
     facts = json.loads((workdir / "model" / "model.json").read_text())
     assert facts["view"] == {"name": "lungs", "segmenter": 1}
-    with open(workdir / "predictions" / "test.csv", newline="") as file:
+    with open(workdir / "predictions" / "test.csv", encoding="utf-8", newline="") as file:
         scored = {row["filename"]: row for row in csv.DictReader(file)}
     folder = tmp_path / "films"
     folder.mkdir()
@@ -51,7 +51,7 @@ def test_predict_sees_the_squares_that_the_test_split_was_scored_on(tmp_path):
         "-m", "trainer.predict", f"--workdir={workdir}", f"--output={output}", str(folder)
     )
     assert predicted.returncode == 0, predicted.stderr
-    with open(output, newline="") as file:
+    with open(output, encoding="utf-8", newline="") as file:
         rows = {row["filename"].rsplit("/", 1)[1]: row for row in csv.DictReader(file)}
     refused = rows.pop("noise.png")
     assert refused["verdict"] == "refused"

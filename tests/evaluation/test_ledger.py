@@ -105,7 +105,7 @@ def test_no_scoring_is_lost_with_several_writers(tmp_path: Path) -> None:
 
 def test_a_truncated_line_does_not_damage_the_next(tmp_path: Path) -> None:
     ledger.append(tmp_path, SPLIT, entry(1))
-    with open(ledger.path(tmp_path, SPLIT), "a") as file:
+    with open(ledger.path(tmp_path, SPLIT), "a", encoding="utf-8") as file:
         file.write('{"time": "2024-')  # A writer killed before the end of its line.
     # It begins a line of its own.
     assert ledger.append(tmp_path, SPLIT, entry(2)) == ""

@@ -6,11 +6,13 @@ import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from trainer.data import radiograph, views
 from trainer.errors import UserError
-from trainer.inference import batch, command, runtime, sources
+from trainer.inference import batch, command, overlay, runtime, sources
 
 
 def test_a_bad_file_gets_its_row_and_the_others_theirs(workdir, squares, tmp_path):
@@ -30,7 +32,7 @@ def test_a_bad_file_gets_its_row_and_the_others_theirs(workdir, squares, tmp_pat
     summary = command.predict(workdir, [folder], output)
     assert "4 files" in summary
     assert "SYNTHETIC" in summary
-    with open(output, newline="") as table:
+    with open(output, encoding="utf-8", newline="") as table:
         rows = {row["filename"].removeprefix(f"{folder}/"): row for row in csv.DictReader(table)}
     assert list(rows) == ["a.png", "b.png", "c.zip/deep/er.jpg", "notes.txt"]
     assert rows["b.png"]["verdict"] == rows["notes.txt"]["verdict"] == "error"
@@ -75,3 +77,57 @@ def test_prediction_imports_no_tensorflow(workdir, tmp_path, squares):
     assert completed.returncode == 0, completed.stderr
     header = completed.stdout.splitlines()[0]
     assert header == ",".join(batch.columns(runtime.load(workdir)))
+
+
+def test_maps_are_pictures_that_the_table_names(workdir, squares, tmp_path):
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    film = Image.fromarray(squares[0, ..., 0])
+    for name in ("a.png", "deep/a.png", "röntgen, 1 (2).png"):
+        film.save(folder / name)
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    output = tmp_path / "out.csv"
+    maps = tmp_path / "new" / "maps"
+    summary = command.predict(workdir, [folder], output, maps=maps)
+    assert f"maps in {maps}" in summary
+    with open(output, encoding="utf-8", newline="") as table:
+        rows = {row["filename"].removeprefix(f"{folder}/"): row for row in csv.DictReader(table)}
+    assert not rows["broken.png"]["map"]
+    answered = [row for row in rows.values() if row["verdict"] in ("answered", "unsure")]
+    assert answered
+    names = [row["map"] for row in answered]
+    assert len(set(names)) == len(names)
+    assert sorted(names) == sorted(path.name for path in maps.iterdir())
+    for name in names:
+        picture = Image.open(maps / name)
+        assert picture.size == film.size
+        assert picture.mode == "RGB"
+    # Pictures of somebody else are not mixed with these.
+    with pytest.raises(UserError, match="holds files; give another --maps"):
+        command.predict(workdir, [folder], tmp_path / "other.csv", maps=maps)
+    command.predict(workdir, [folder], output, overwrite=True, maps=maps)
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    with pytest.raises(UserError, match="give another --maps"):
+        command.predict(workdir, [folder], tmp_path / "other.csv", maps=file)
+
+
+def test_findings_have_a_map_each_or_that_of_the_most_probable(squares, tmp_path):
+    names = ["clear", "opacities"]
+    model = runtime.Model({"class_names": names, "multi_label": True}, None, None)
+    folder = overlay.MapFolder(tmp_path / "maps", model)
+    image = radiograph.Radiograph(squares[0, ..., 0], None, 255)
+    square = views.Square(squares[0, ..., 0], (0.0, 0.0, 1.0, 1.0), True, None)
+    evidence = {name: np.full((500, 500), 0.5, np.float32) for name in names}
+    probabilities = {"clear": 0.2, "opacities": 0.3}
+    written = []
+    for number, label in enumerate(("clear|opacities", "clear", "no finding")):
+        prediction = runtime.Prediction("answered", label, probabilities, "")
+        written.append(folder.write(number, "a/b.png", image, (prediction, square, evidence)))
+    assert written == [
+        ["00000_b_clear.png", "00000_b_opacities.png"],
+        ["00001_b_clear.png"],
+        ["00002_b_opacities.png"],
+    ]
+    refused = runtime.Prediction("refused", "", probabilities, "unlike train")
+    assert folder.write(3, "c.png", image, (refused, square, evidence)) == []

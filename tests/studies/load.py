@@ -28,10 +28,11 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from demo import drawing, serving
+from demo import serving
 from tests.conftest import ROOT
 from tests.studies import parse_arguments
 from trainer.data import phantom
+from trainer.inference import overlay
 
 SMALL_FILMS = 12
 TOLERANCE = 1e-4  # Of a probability.
@@ -64,7 +65,7 @@ def median_milliseconds(served: serving.Served, path: Path, repeats: int) -> flo
         evidence = result.evidence_on_film(None)
         if evidence is None:  # Refused: an empty map takes as long to colour.
             evidence = np.zeros_like(result.film, np.float32)
-        drawing.overlay(result.film, evidence, 0.6)
+        overlay.overlay(result.film, evidence, 0.6)
         times.append(1e3 * (time.perf_counter() - started))
     return statistics.median(times)
 

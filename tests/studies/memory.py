@@ -208,7 +208,7 @@ def _seconds_at_step(process: subprocess.Popen, log: Path, step: int) -> float:
     Raises:
       CalledProcessError: the process has ended; run the command by itself to see why.
     """
-    while not log.exists() or log.read_text().count('"loss"') < step:
+    while not log.exists() or log.read_text(encoding="utf-8").count('"loss"') < step:
         if process.poll() is not None:
             raise subprocess.CalledProcessError(process.returncode, process.args)
         time.sleep(0.02)

@@ -205,7 +205,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="pydicom")
     groups = {}
     if args.groups:
-        with open(args.groups, newline="") as stream:
+        with open(args.groups, encoding="utf-8", newline="") as stream:
             groups = {Path(row["filename"]).name: row["patient"] for row in csv.DictReader(stream)}
     model = runtime.load(args.workdir)
     results = []

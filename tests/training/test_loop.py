@@ -140,7 +140,7 @@ def test_logged_learning_rate_is_that_of_the_update(finished: Result, config: Tr
 def test_scores_agree_with_the_written_predictions_and_the_saved_model(
     finished: Result, config: TrainConfig
 ) -> None:
-    with open(finished.workdir.predictions / "test.csv", newline="") as file:
+    with open(finished.workdir.predictions / "test.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     written = np.array([float(row["probability_covid"]) for row in rows])
     is_covid = np.array([row["label"] == "covid" for row in rows])

@@ -56,6 +56,8 @@ def open_run(config: TrainConfig, requested: TrainConfig, writes: bool = True) -
     Raises:
       UserError: the data set is missing, or the workdir belongs to another run or is read-only.
     """
+    if config.workdir and Path(config.workdir).is_file():
+        config = dataclasses.replace(config, workdir=str(workdir_lib.locate(Path(config.workdir))))
     # `auto` is resolved once: an existing workdir keeps its data set.
     recorded = workdir_lib.recorded_config(Path(config.workdir)) if config.workdir else None
     if recorded and config.dataset == "auto":
@@ -70,12 +72,13 @@ def open_finished(path: Path, data_dir: str | None = None) -> Run:
     """Opens a finished run and the data set it was trained on.
 
     Args:
-      path: the workdir.
+      path: the workdir, or a file in it.
       data_dir: folder of the prepared sets, if it moved since training.
 
     Raises:
       UserError: the run is not finished, or its data set is missing or has changed.
     """
+    path = workdir_lib.locate(path)
     workdir = Workdir(path)
     config = workdir_lib.recorded_config(path)
     if config is None or not workdir.finished:

@@ -22,7 +22,7 @@ from trainer.errors import UserError
 from trainer.evaluation import export_network  # noqa: F401  Registers the layers of saved models.
 from trainer.training import input_pipeline
 from trainer.training.input_pipeline import Images
-from trainer.workdir import read_json, unfinished_error, write_json
+from trainer.workdir import locate, read_json, unfinished_error, write_json
 
 _BATCH_SIZE = 16  # Images: little memory, and the graph is built for one shape.
 
@@ -118,11 +118,12 @@ class SavedModel:
 
 
 def load(path: Path) -> SavedModel:
-    """Loads the model of a workdir without running code from it.
+    """Loads the model of a workdir, or of the one a file lies in, without running code from it.
 
     Raises:
       UserError: the folder holds no finished model, or one of another version.
     """
+    path = locate(path)
     model_path = path / "model" / "model.keras"
     if not model_path.exists():
         raise unfinished_error(path)

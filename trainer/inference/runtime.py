@@ -24,7 +24,7 @@ from trainer.data import radiograph, views
 from trainer.data.radiograph import Radiograph
 from trainer.errors import UserError
 from trainer.inference import decisions, formats
-from trainer.workdir import Workdir, unfinished_error
+from trainer.workdir import Workdir, locate, unfinished_error
 
 # ONNX Runtime reads it while it is imported; without it, it reports to its maker.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -171,14 +171,15 @@ def load(path: Path) -> Model:
     """Loads an export.
 
     Args:
-      path: a file or folder named as in `formats.FILE_NAMES`, or a workdir with one (ONNX first).
+      path: a file or folder named as in `formats.FILE_NAMES`, or a workdir with one (ONNX
+        first), or any file in that.
 
     Raises:
       UserError: there is no export, it is damaged, it expects images prepared in another way, or a
         package is missing.
     """
-    if path.name not in _LOADERS:
-        path = _find_export(path)
+    if path.name not in _LOADERS or not path.exists():
+        path = _find_export(locate(path))
     try:
         metadata, run = _LOADERS[path.name](path)
         facts = json.loads(metadata["facts.json"])

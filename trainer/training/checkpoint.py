@@ -131,7 +131,7 @@ class Checkpoints:
                     os.fsync(file.fileno())  # on the disk before the seal is
                 checksums[file_path.name] = _sha256(file_path)
             partial = path.with_name(f"{path.name}.partial")
-            with open(partial, "w") as seal:
+            with open(partial, "w", encoding="utf-8") as seal:
                 json.dump({"sha256": checksums}, seal)
                 seal.flush()
                 os.fsync(seal.fileno())

@@ -212,7 +212,7 @@ def resolve_cache(
 
 def _free_memory() -> float:
     try:
-        with open("/proc/meminfo") as file:
+        with open("/proc/meminfo", encoding="utf-8") as file:
             kilobytes = next(line.split()[1] for line in file if line.startswith("MemAvailable"))
         return 1024.0 * int(kilobytes)
     except (OSError, StopIteration, ValueError):
