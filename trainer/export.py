@@ -11,7 +11,10 @@ from trainer.inference import formats
 _FORMATS = ", ".join(formats.FILE_NAMES)
 _WORKDIR = cli.define_workdir()
 _FORMAT = flags.DEFINE_list(
-    "format", ["onnx"], f"One or more of {_FORMATS}, with commas between them."
+    "format",
+    ["onnx"],
+    f"One or more of {_FORMATS}, with commas between them. litert needs the extra of that name: "
+    "pip install -e '.[litert]'.",
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of the run's prepared data set, if it has moved."

@@ -1,6 +1,7 @@
 """Prediction from exports: verdicts, labels, refused models."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -70,6 +71,13 @@ def test_a_workdir_without_a_whole_export_is_refused_in_one_line(tmp_path, files
     with pytest.raises(UserError, match=message) as caught:
         runtime.load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_extra_of_a_missing_package_is_named(tmp_path, monkeypatch):
+    (tmp_path / "model.tflite").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    with pytest.raises(UserError, match=r"pip install -e '\.\[litert\]'"):
+        runtime.load(tmp_path / "model.tflite")
 
 
 @pytest.mark.parametrize("version", [2, None])

@@ -187,9 +187,10 @@ def load(path: Path) -> Model:
             # None is written as no array.
             refusal = Refusal.from_arrays(dict(file)) if file.files else None
     except ImportError as error:
+        package = "-e '.[litert]'" if path.name == formats.FILE_NAMES["litert"] else error.name
         raise UserError(
-            f"{path} needs the package {error.name}; install it (pip install {error.name}), "
-            "or export another format with trainer.export."
+            f"{path} needs the package {error.name}; install it (pip install {package}), or export "
+            "another format with trainer.export."
         ) from error
     # Each runtime has its own exceptions for a damaged file.
     except Exception as error:
