@@ -7,7 +7,6 @@ import importlib.util
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from absl import flags
 
+from demo import surroundings
 from trainer import cli
 from trainer.errors import UserError
 
@@ -38,6 +38,12 @@ _AUTH = flags.DEFINE_string(
     "user:password. Default: no login on this machine alone, else a new password, printed. "
     "none: no login, anyone who reaches the page can use it.",
 )
+_ROOT_PATH = flags.DEFINE_string(
+    "root_path",
+    "",
+    "Path of the page behind a reverse proxy that removes it, as /xray of https://HOST/xray; or "
+    "the whole URL.",
+)
 _FLAG_DIR = flags.DEFINE_string(
     "flag_dir", None, "Store disagreements here, after consent. Default: they are not stored."
 )
@@ -56,12 +62,22 @@ def main() -> None:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     # Gradio calls itself over HTTP when it starts.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    surroundings.exempt_from_proxies(_ADDRESS.value)
+    # SIGTERM ends as Ctrl-C does: the server closes and its cache is deleted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with surroundings.private_folder() as folder:
+        _serve(folder)
+
+
+def _serve(folder: Path) -> None:
+    """Serves the page with its temporary files in a folder."""
     from demo import auth, serving  # imported lazily: slow
 
     login, login_line = auth.resolve_auth(_AUTH.value, _SHARE.value, _ADDRESS.value)
     served = serving.open_run(Path(_WORKDIR.value) if _WORKDIR.value else serving.newest_run())
-    blocks = _launch(served, login)
-    lines = [f"{served.folder} is served at {blocks.local_url}", login_line]
+    blocks = _launch(served, login, folder / "examples")
+    url = surroundings.local_url(_ADDRESS.value, blocks.server_port)
+    lines = [f"{served.folder} is served at {url}", login_line]
     if blocks.share_url:
         lines.append(f"share link (for a week): {blocks.share_url}")
     elif _SHARE.value:
@@ -70,8 +86,6 @@ def main() -> None:
             "the page is served here all the same"
         )
     print("\n".join(filter(None, lines)), flush=True)
-    # SIGTERM ends as Ctrl-C does: the server closes and its cache is deleted.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while True:
             time.sleep(3600)
@@ -80,26 +94,27 @@ def main() -> None:
         print("closed", file=sys.stderr)
 
 
-def _launch(served: Any, login: tuple[str, str] | None) -> Any:
-    # Starts the server in a thread and returns the page, a `gradio.Blocks`.
+def _launch(served: Any, login: tuple[str, str] | None, examples_folder: Path) -> Any:
+    """Starts the server in a thread and returns the page, a `gradio.Blocks`."""
     from starlette.middleware import Middleware
 
-    from demo import auth, examples, middleware, page, theme
+    from demo import auth, middleware, page, theme
 
     before_routes = Middleware(middleware.AuthMiddleware, closed=login is not None)
     flag_dir = Path(_FLAG_DIR.value).expanduser() if _FLAG_DIR.value else None
-    blocks = page.build(served, auth.RateLimit(), flag_dir)
+    blocks = page.build(served, auth.RateLimit(), examples_folder, flag_dir)
     blocks.queue(max_size=20, default_concurrency_limit=2)
     blocks.launch(
-        server_name=_ADDRESS.value,
-        server_port=_free_port(_ADDRESS.value, _PORT.value),
+        server_name=surroundings.url_host(_ADDRESS.value),
+        server_port=surroundings.free_port(_ADDRESS.value, _PORT.value),
         share=_SHARE.value,
         auth=login,
         theme=theme.THEME,
         css=theme.CSS,
         js=theme.PASTE,
         max_file_size=auth.MAX_BYTES,
-        allowed_paths=[str(examples.cache_folder())],  # Else only files in Gradio's cache.
+        allowed_paths=[str(examples_folder)],  # Else only files in Gradio's cache.
+        root_path=_root_path(_ROOT_PATH.value),
         mcp_server=_MCP.value or None,
         quiet=True,  # main prints the address
         ssr_mode=False,  # needs Node.js
@@ -111,23 +126,10 @@ def _launch(served: Any, login: tuple[str, str] | None) -> Any:
     return blocks
 
 
-def _free_port(address: str, first: int) -> int:
-    # Returns the first free port of fifty.
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    for port in range(first, min(first + 50, 65536)):
-        with socket.socket(family) as trial:
-            # A port is free although connections of the last server linger in TIME_WAIT.
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                trial.bind((address, port))
-                return port
-            except PermissionError as error:
-                raise UserError(
-                    f"--port={port} may not be used ({error.strerror}); give one above 1023."
-                ) from error
-            except OSError:
-                continue
-    raise UserError(f"no free port from {first} on at {address}; give another --port or --address.")
+def _root_path(value: str) -> str:
+    if value and not value.startswith(("/", "http://", "https://")):
+        raise UserError(f"--root_path={value}: give a path such as /xray, or a URL.")
+    return value.rstrip("/")
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ class Handlers:
         # A random name: the upload's own may hold a patient's.
         path = self.flag_dir / uuid.uuid4().hex
         content = serving.as_json(self.served, result) | {"comment": comment}
-        path.with_suffix(".json").write_text(json.dumps(content, indent=2))
+        path.with_suffix(".json").write_text(json.dumps(content, indent=2), encoding="utf-8")
         if with_image:
             Image.fromarray(result.film).save(path.with_suffix(".png"))
         return "Kept, thank you."

@@ -1,6 +1,6 @@
 """Layout of the page: classify one radiograph or many, view the evidence, judge the model.
 
-page.build(served, RateLimit()).launch()
+page.build(served, RateLimit(), examples_folder).launch()
 """
 
 from pathlib import Path
@@ -10,22 +10,26 @@ import numpy as np
 from PIL import Image
 
 from demo import auth, examples, handlers, serving, text
-from trainer.data import radiograph
 from trainer.inference import batch
 
-_IMAGE_TYPES = sorted(radiograph.EXTENSIONS)
 _FIGURES = {
     "Beside its controls": "audit/controls.png",
     "Reliability": "evaluation/test/reliability.png",
 }
 
 
-def build(served: serving.Served, limit: auth.RateLimit, flag_dir: Path | None = None) -> gr.Blocks:
+def build(
+    served: serving.Served,
+    limit: auth.RateLimit,
+    examples_folder: Path,
+    flag_dir: Path | None = None,
+) -> gr.Blocks:
     """Builds the page of one run.
 
     Args:
       served: the run.
       limit: of calls by one caller.
+      examples_folder: for the examples, which are drawn into it.
       flag_dir: folder of disagreements; None to store none.
     """
     dataset = served.metrics.get("dataset", {}).get("name", "a data set")
@@ -35,7 +39,7 @@ def build(served: serving.Served, limit: auth.RateLimit, flag_dir: Path | None =
     with gr.Blocks(title=served.title, analytics_enabled=False, delete_cache=(60, 300)) as page:
         gr.Markdown(f"# {text.escape(served.title)}\n{text.escape(source)} {text.NOT_A_DEVICE}")
         with gr.Tab("Classify"):
-            _classify_tab(events)
+            _classify_tab(events, examples_folder)
         with gr.Tab("Many files"):
             _batch_tab(events)
         with gr.Tab("How much to trust it"):
@@ -53,12 +57,12 @@ def build(served: serving.Served, limit: auth.RateLimit, flag_dir: Path | None =
     return page
 
 
-def _classify_tab(events: handlers.Handlers) -> None:
+def _classify_tab(events: handlers.Handlers, examples_folder: Path) -> None:
     result = gr.State(None, time_to_live=600)  # seconds; then the image leaves the memory
     _warnings(events.served)
     with gr.Row(elem_classes="stacked"):
         with gr.Column(scale=2, min_width=300):
-            upload = _upload_one()
+            upload = _upload_one(examples_folder)
             prevalence = gr.Slider(
                 0.1,  # percent
                 80.0,  # percent
@@ -104,14 +108,13 @@ def _classify_tab(events: handlers.Handlers) -> None:
         _disagreement(events, result)
 
 
-def _upload_one() -> gr.File:
-    # Adds the upload of one file, and the examples.
+def _upload_one(examples_folder: Path) -> gr.File:
+    # Adds the upload of one file, and the examples. The content of a file decides, not its name.
     upload = gr.File(
-        label="A frontal chest radiograph: PNG, JPEG, DICOM …",
-        file_types=_IMAGE_TYPES,
+        label="A frontal chest radiograph: PNG, JPEG, DICOM …, whatever its name",
         elem_id="upload",
     )
-    paths = examples.draw_examples()
+    paths = examples.draw_examples(examples_folder)
     gr.Markdown("Synthetic examples, drawn by a program:", elem_id="examples_title")
     gallery = gr.Gallery(
         [(str(path), path.stem.split("_")[1]) for path in paths],  # synthetic_CLASS_NUMBER
@@ -169,9 +172,8 @@ def _evidence_view(
 def _batch_tab(events: handlers.Handlers) -> None:
     _warnings(events.served)
     upload = gr.File(
-        label=f"Several files, or a zip; at most {serving.MAX_FILES}",
+        label=f"Several files, or a zip or tar of them; at most {serving.MAX_FILES}",
         file_count="multiple",
-        file_types=[*_IMAGE_TYPES, ".zip"],
         elem_id="uploads",
     )
     table = gr.Dataframe(
@@ -204,7 +206,7 @@ def _endpoints(events: handlers.Handlers) -> None:
             files,
             output,
             api_name="classify_batch",
-            api_description="Files or zips → a row for each.",
+            api_description="Files, zips or tars → a row for each.",
         )
         gr.Button().click(
             lambda: serving.describe_model(events.served),

@@ -18,6 +18,7 @@ from trainer.errors import UserError
 from trainer.inference import batch, formats, overlay, runtime, sources
 from trainer.inference.sources import Source
 from trainer.inference.tested import Predictions, read_predictions
+from trainer.workdir import locate
 
 MAX_FILES = 200
 _MAX_TITLE_NAMES = 4  # Of findings, in the page's title.
@@ -118,16 +119,17 @@ class Result:
 
 
 def open_run(folder: Path) -> Served:
-    """Opens a finished run.
+    """Opens a finished run, or the one that a file lies in.
 
     Raises:
       UserError: the run is not finished or holds no export.
     """
     model = runtime.load(folder)
+    folder = locate(folder)
     names = ("metrics.json", "evaluation/test/evaluation.json", "audit/audit.json")
     # A run may have been trained without an audit.
     metrics, evaluation, audit = [
-        json.loads((folder / name).read_text()) if (folder / name).exists() else {}
+        json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).exists() else {}
         for name in names
     ]
     path = folder / "predictions" / "test.csv"

@@ -245,14 +245,13 @@ def test_batches_are_limited(tmp_path):
         serving.list_upload([tmp_path / "too_many.zip"])
 
 
-def test_example_images_are_drawn_once_and_are_synthetic(tmp_path):
-    paths = examples.draw_examples(tmp_path)
-    times = [path.stat().st_mtime_ns for path in paths]
-    again = examples.draw_examples(tmp_path)
-    assert [path.stat().st_mtime_ns for path in again] == times
+def test_example_images_are_synthetic_and_the_same_each_time(tmp_path):
+    paths = examples.draw_examples(tmp_path / "new")
     assert all("synthetic" in path.name for path in paths)
-    # No half-written file is left.
-    assert not list(tmp_path.glob("*.part"))
+    before = [path.read_bytes() for path in paths]
+    again = examples.draw_examples(tmp_path / "new")
+    assert [path.read_bytes() for path in again] == before
+    assert len(set(before)) == len(paths)
 
 
 def test_the_newest_finished_run_is_served(tmp_path):

@@ -61,8 +61,9 @@ class Annotations:
           TableError: as `tables.check_matches`.
         """
         keys = [key for key in map(self._row_key, filenames) if key is not None]
+        used = set(keys)
         names = [row["filename"] for row in self.rows.values()]
-        matches = [key in set(keys) for key in self.rows]
+        matches = [key in used for key in self.rows]
         path = find_beside(self.root, "groups.csv")
         if path:
             tables.check_matches(path, names, matches, filenames, len(keys))
