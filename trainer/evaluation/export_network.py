@@ -47,12 +47,31 @@ def build_export(model: keras.Model, side: int, temperature: Divisor = 1.0) -> k
     x = image
     if network_side != side:
         x = Resample(network_side, name="resample", dtype="float32")(x)
-    x = layers.Activation("linear", name="last_map", dtype="float32")(trunk(x))
+    return add_map(image, trunk(x), head, dense, f"{name}_export")
+
+
+def add_map(
+    image: keras.KerasTensor,
+    last_map: keras.KerasTensor,
+    head: "EvidenceHead",
+    dense: list[layers.Dense],
+    name: str,
+) -> keras.Model:
+    """Builds an export from a network up to its last feature map.
+
+    Args:
+      image: [batch, side, side, 1], the input.
+      last_map: [batch, height, width, channels], the output.
+      head: not yet built.
+      dense: layers whose weights the head gets.
+      name: of the export.
+    """
+    x = layers.Activation("linear", name="last_map", dtype="float32")(last_map)
     outputs = dict(head(x))
     # In the order in which `EvidenceHead.build` creates them.
     head.set_weights([value for layer in dense for value in layer.get_weights()])
-    outputs["map"] = Enlarge(side, name="map", dtype="float32")(outputs["map"])
-    return keras.Model(image, outputs, name=f"{name}_export")
+    outputs["map"] = Enlarge(image.shape[1], name="map", dtype="float32")(outputs["map"])
+    return keras.Model(image, outputs, name=name)
 
 
 def build_ensemble(models: list[keras.Model]) -> keras.Model:

@@ -85,8 +85,9 @@ def finish(run: Run, scored: Scored, network: keras.Model, facts: dict[str, Any]
     split = next(name for name in ("test", "validation", "train") if name in calibrated)
     run_figures.draw_scores(run, split, scored.splits[split].images, calibrated[split])
 
-    model = SavedModel(network, _model_facts(run, scored, network))
-    saved_model.save(workdir.path, model)
+    saved_model.save(workdir.path, SavedModel(network, _model_facts(run, scored, network)))
+    # What is scored is what the file holds.
+    model = saved_model.load(workdir.path)
     if "test" in calibrated:
         images = {name: records.read(run.data.builder, name) for name in ("train", "test")}
         evaluate.fit_refusal(run, model, scored.near_duplicates.merge_records(images["train"]))
@@ -171,6 +172,8 @@ def _model_facts(run: Run, scored: Scored, network: keras.Model) -> dict[str, An
         full = export_network.opacity_evidence(network, positive_index)
         opacity_map = {"class": run.data.positive_class, "full": full}
     side = run.data.side
+    calibration_facts = _calibration_facts(run, scored)
+    calibrated = "calibrated" if (calibration_facts or {}).get("kept") else "not calibrated"
     return {
         "class_names": list(run.data.class_names),
         "positive_class": run.data.positive_class,
@@ -181,13 +184,13 @@ def _model_facts(run: Run, scored: Scored, network: keras.Model) -> dict[str, An
         "view": views.describe(run.data.view),
         "multi_label": run.data.multi_label,
         "temperature": scored.divisor,
-        "calibration": _calibration_facts(run, scored),
+        "calibration": calibration_facts,
         **_operating_points(run, scored),
         # The class whose map shows opacities, and its value where one is complete.
         "opacity_map": opacity_map,
         "side": side,
         "input": f"image: [batch, {side}, {side}, 1] float32 in 0..255, as "
         "trainer.data.views.make_square returns it",
-        "output": "probabilities [batch, classes], calibrated; map [batch, side, side, classes], "
-        "the evidence for each class; features [batch, channels]",
+        "output": f"probabilities [batch, classes], {calibrated}; "
+        "map [batch, side, side, classes], the evidence for each class; features [batch, channels]",
     }

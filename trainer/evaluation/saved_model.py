@@ -19,7 +19,7 @@ from trainer.analysis.refusal import Refusal
 from trainer.data import views
 from trainer.data.radiograph import PREPROCESSING_VERSION
 from trainer.errors import UserError
-from trainer.evaluation import export_network  # noqa: F401  Registers the layers of saved models.
+from trainer.evaluation import plain_network  # Registers the layers of earlier versions too.
 from trainer.training import input_pipeline
 from trainer.training.input_pipeline import Images
 from trainer.workdir import locate, read_json, unfinished_error, write_json
@@ -112,8 +112,11 @@ class SavedModel:
         rng = np.random.Generator(np.random.Philox(key=seed))
         # A copy: this model's own weights stay.
         shuffled = keras.models.clone_model(self.network)
-        weights = self.network.get_weights()
-        shuffled.set_weights([rng.permuted(value, axis=None) for value in weights])
+        weights = []
+        for variable in self.network.weights:
+            fixed = plain_network.FIXED in variable.path
+            weights.append(variable.numpy() if fixed else rng.permuted(variable, axis=None))
+        shuffled.set_weights(weights)
         return SavedModel(shuffled, self.facts)
 
 
@@ -129,7 +132,9 @@ def load(path: Path) -> SavedModel:
         raise unfinished_error(path)
     # Safe mode refuses layers that hold Python code; a workdir may come from somebody else.
     try:
-        network = keras.saving.load_model(model_path, compile=False, safe_mode=True)
+        network = plain_network.from_plain(
+            keras.saving.load_model(model_path, compile=False, safe_mode=True)
+        )
     except (OSError, ValueError, TypeError) as error:  # TypeError: a layer has other arguments now.
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -137,7 +142,7 @@ def load(path: Path) -> SavedModel:
         ) from error
     facts = read_json(path / "model" / "model.json")
     # Other preprocessing would give other images, and so wrong probabilities without an error.
-    if not isinstance(network.output, dict) or facts["preprocessing"] != PREPROCESSING_VERSION:
+    if facts["preprocessing"] != PREPROCESSING_VERSION:
         raise UserError(
             f"{model_path} was saved by another version; train it again in a new --workdir."
         )
@@ -145,10 +150,10 @@ def load(path: Path) -> SavedModel:
 
 
 def save(path: Path, model: SavedModel) -> None:
-    """Saves a model into a workdir: model/model.keras and model/model.json."""
+    """Saves a model into a workdir: model/model.keras, in layers of Keras, and model/model.json."""
     folder = path / "model"
     folder.mkdir(exist_ok=True)
-    model.network.save(folder / "model.keras")
+    plain_network.to_plain(model.network).save(folder / "model.keras")
     write_json(folder / "model.json", model.facts)
 
 

@@ -40,7 +40,7 @@ def save_and_score(
         predictions[name] = splits[name].predictions(probabilities, run.data)
     facts = {
         "members": len(members),
-        "parameters": model.network.count_params(),
+        "parameters": sum(member.metrics["parameters"] for member in members),
         "seconds": {"total": round(seconds, 1)},
     }
     # No temperature: each member has its own in its network already.
