@@ -263,7 +263,8 @@ def write_reference_record(folder: Path, seed: int, reached: int | None) -> None
 
 def write_project_record(folder: Path, accuracy: float) -> None:
     """Writes a workdir with one epoch, ended after half of 20 s."""
-    folder.mkdir()
+    (folder / "model").mkdir(parents=True)
+    (folder / "model" / "model.keras").write_bytes(b"")
     metrics = {"seconds": {"training": 20.0, "total": 40.0}, "steps": 10}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     line = {"step": 5, "epoch": 1, "validation_accuracy": accuracy}

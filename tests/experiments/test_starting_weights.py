@@ -71,7 +71,7 @@ def test_a_run_of_another_model_or_of_several_is_refused(tmp_path):
     other = save(tmp_path / "other", exports[0], model="cnn")
     with pytest.raises(UserError, match=r"holds a cnn; give --model=cnn"):
         starting_weights.load(make_config(init_from=str(other)))
-    with pytest.raises(UserError, match="holds no finished model"):
+    with pytest.raises(UserError, match="holds no finished run"):
         starting_weights.load(make_config(init_from=str(tmp_path / "none")))
 
 
