@@ -12,7 +12,7 @@ from typing import Any
 
 import jinja2
 
-from trainer.data import views
+from trainer.data import radiograph, views
 from trainer.evaluation import sites
 from trainer.evaluation.result import read_spread
 from trainer.workdir import Workdir, read_json
@@ -106,6 +106,7 @@ def _content(workdir: Workdir) -> dict[str, Any]:
         "sites": audit.get("sites"),
         "site_scores": sites.scores(workdir),
         "spread": _spread(workdir.path / "summary.json"),
+        "square": _square(workdir),
         "training_lines": _training_lines(metrics, config),
         # Without paths, so that the report can be passed on.
         "settings": {
@@ -116,6 +117,20 @@ def _content(workdir: Workdir) -> dict[str, Any]:
     # Missing where a split has no positive class, no image or no refusal.
     lists = ("prevalence", "thresholds", "calibration_lines", "explanation_lines", "refusal_lines")
     return content | {name: evaluation.get(name, []) for name in lists}
+
+
+def _square(workdir: Workdir) -> dict[str, Any]:
+    """Describes the input of the saved network; empty where the model was removed."""
+    facts = _read_optional(workdir.model / "model.json")
+    if not facts:
+        return {}
+    cut = (facts.get("view") or {}).get("name") == views.LUNGS
+    return {
+        "side": facts.get("side", radiograph.STANDARD_SIDE),
+        "view": "the lungs of a radiograph" if cut else "a whole radiograph",
+        "cut": cut,
+        "calibrated": facts.get("temperature", 1.0) != 1.0,
+    }
 
 
 def _findings(evaluation: dict[str, Any], comparison: dict[str, Any]) -> list[dict[str, Any]]:
