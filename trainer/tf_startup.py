@@ -1,4 +1,8 @@
-"""Starts TensorFlow without its start-up messages, and with an allocator that keeps its memory."""
+"""Starts TensorFlow and Keras: the same settings in any environment, and no start-up messages.
+
+tf_startup.start_tensorflow()
+import tensorflow as tf
+"""
 
 import contextlib
 import ctypes
@@ -10,10 +14,36 @@ from collections.abc import Iterator
 
 from absl import logging
 
+from trainer.errors import UserError
+
 # Parameters of glibc's allocator: https://man7.org/linux/man-pages/man3/mallopt.3.html
 _TRIM_THRESHOLD = -1
 _TOP_PAD = -2
 _MMAP_MAX = -4
+
+# Variables that choose other arithmetic, and so other weights of the same seed. Those of resources
+# stay: threads, memory, devices.
+_ARITHMETIC_PREFIXES = (
+    "DNNL_",
+    "KERAS_",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_",
+    "TF2_BEHAVIOR",
+    "TF_AUTO_MIXED_PRECISION_",
+    "TF_CONV2D_",
+    "TF_CUDNN_",
+    "TF_DETERMINISTIC_",
+    "TF_DISABLE_",
+    "TF_ENABLE_",
+    "TF_FP16_",
+    "TF_MATMUL_",
+    "TF_ONEDNN_",
+    "TF_SET_",
+    "TF_USE_",
+    "TF_XLA_",
+)
+# The folder of downloaded weights, and a log.
+_KEPT = {"KERAS_HOME", "ONEDNN_VERBOSE"}
 
 
 def start_tensorflow() -> None:
@@ -22,6 +52,9 @@ def start_tensorflow() -> None:
     Memory that the process frees is kept for its next allocation (see `_keep_freed_memory`).
     They are printed all the same if that fails or if the machine has a GPU.
     TF_CPP_MIN_LOG_LEVEL does not apply to the lines written before TensorFlow's log is initialised.
+
+    Raises:
+      UserError: as `set_up_keras`.
     """
     _keep_freed_memory()
     verbosity_given = any("--verbosity" in argument for argument in sys.argv)
@@ -31,9 +64,44 @@ def start_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
     # On a GPU machine the messages say which driver and libraries are used.
     with contextlib.nullcontext() if os.path.exists("/dev/nvidiactl") else _hidden_stderr():
+        set_up_keras()
         import tensorflow as tf
 
         tf.config.list_physical_devices()
+
+
+def set_up_keras() -> None:
+    """Sets all that changes weights besides the configuration, whatever the environment says.
+
+    One seed then gives one result. Variables of the environment that choose other arithmetic are
+    removed, for child processes too; backend, floatx, data format and epsilon are not those of
+    keras.json (https://keras.io/api/utils/config_utils/). Later calls set the same.
+
+    Raises:
+      UserError: Keras runs on another backend already, or its file of settings is damaged.
+    """
+    for name in list(os.environ):
+        if name.startswith(_ARITHMETIC_PREFIXES) and name not in _KEPT:
+            del os.environ[name]
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["KERAS_NNX_ENABLED"] = "0"  # only this overrides keras.json
+    try:
+        import keras
+    # Keras and TensorFlow's copy of it check the file in different ways.
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
+        settings = os.path.join(os.environ.get("KERAS_HOME") or "~/.keras", "keras.json")
+        raise UserError(
+            f"Keras cannot start ({error or type(error).__name__}); if {settings} has wrong values,"
+            " delete it."
+        ) from error
+    if keras.config.backend() != "tensorflow":
+        raise UserError(
+            f"Keras runs on {keras.config.backend()} already; set KERAS_BACKEND=tensorflow, or "
+            "import keras after trainer."
+        )
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_epsilon(1e-7)
 
 
 def _keep_freed_memory() -> None:

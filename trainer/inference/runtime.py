@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer import tf_startup
 from trainer.analysis.refusal import Refusal
 from trainer.data import radiograph, views
 from trainer.data.radiograph import Radiograph
@@ -277,6 +278,7 @@ def _load_litert(path: Path) -> tuple[dict[str, Any], _Run]:
 
 
 def _load_saved_model(path: Path) -> tuple[dict[str, Any], _Run]:
+    tf_startup.start_tensorflow()
     import tensorflow as tf
 
     metadata = {file.name: file.read_bytes() for file in (path / "assets.extra").iterdir()}
