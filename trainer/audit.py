@@ -71,7 +71,7 @@ def _dry_run(config: TrainConfig) -> str:
     from trainer.data import any_source, prepared, radiograph_set
 
     if not config.manual_dir:
-        raise UserError("--dry_run reads a folder or zip; give --manual_dir=FOLDER_OR_ZIP.")
+        raise UserError("--dry_run reads a folder or archive; give --manual_dir=FOLDER_OR_ZIP.")
     downloads = prepared.data_folder(config.data_dir) / "downloads"
     images = any_source.read(Path(config.manual_dir).expanduser(), downloads, config)
     return radiograph_set.describe(images)

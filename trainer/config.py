@@ -64,7 +64,7 @@ class TrainConfig:
         None, "Folder of prepared sets. Default: $TFDS_DATA_DIR, else ~/tensorflow_datasets."
     )
     manual_dir: str | None = _data_access(
-        None, "Radiographs: a folder or zip in any layout: folders of classes, a table of labels."
+        None, "Radiographs in any layout, of classes or a table: a folder, zip or tar."
     )
     skip_unreadable: bool = _data_access(
         False,

@@ -19,7 +19,7 @@ _SPLIT = flags.DEFINE_enum(
 _MANUAL_DIR = flags.DEFINE_list(
     "manual_dir",
     [],
-    "Evaluate on these folders or zips instead (external validation), one after the other, each in "
+    "Evaluate on these folders or archives instead (external validation), one by one, each in "
     "any layout. Classes are matched by name; copies of training images are left out.",
 )
 _DATA_DIR = flags.DEFINE_string(

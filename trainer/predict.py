@@ -1,4 +1,4 @@
-"""Predicts for files, folders and zips of radiographs; writes one row of CSV per file.
+"""Predicts for files, folders and archives of radiographs; writes one row of CSV per file.
 
 python -m trainer.predict --workdir=runs/mine --output=predictions.csv PATH…
 python -m trainer.predict --workdir=runs/mine --output=predictions.csv --maps=maps PATH…
@@ -27,9 +27,9 @@ _OVERWRITE = flags.DEFINE_boolean(
 
 
 def main(*paths: str) -> None:
-    """Predicts for the files, folders and zips given after the flags."""
+    """Predicts for the files, folders and archives given after the flags."""
     if not paths:
-        raise errors.UserError("which images? Give files, folders or zips after the flags.")
+        raise errors.UserError("which images? Give files, folders or archives after the flags.")
     from trainer.inference import command  # imported lazily: slow
 
     print(

@@ -66,7 +66,7 @@ def _entries(
     """Lists images of the run's classes, and remarks on the others."""
     if not folder.exists():
         raise UserError(
-            f"--manual_dir={folder} does not exist; give a folder or zip with "
+            f"--manual_dir={folder} does not exist; give a folder or archive with "
             f"{' and '.join(data.class_names)}."
         )
     downloads = data.data_dir / "downloads"

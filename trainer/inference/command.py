@@ -24,7 +24,7 @@ def predict(
 
     Args:
       workdir: a finished run, or an export itself.
-      paths: files, folders and zips.
+      paths: files, folders and archives.
       output: the CSV file; None for standard output.
       overwrite: whether existing files may be replaced.
       maps: a folder for pictures of the maps; None for none.
@@ -37,7 +37,7 @@ def predict(
     listed = list(sources.list_sources(paths))
     if not listed:
         names = ", ".join(str(path) for path in paths)
-        raise UserError(f"{names} holds no file; give files, folders or zips of radiographs.")
+        raise UserError(f"{names} holds no file; give files, folders or archives of radiographs.")
     draw = None
     if maps:
         from trainer.inference.overlay import MapFolder  # Imported lazily: matplotlib is slow.

@@ -88,7 +88,7 @@ def _expand(path: Path) -> list[Path]:
     # The shell of Windows leaves wildcards to the program.
     matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(str(path)) else []
     if not matches:
-        raise UserError(f"{path} does not exist; give files, folders or zips of radiographs.")
+        raise UserError(f"{path} does not exist; give files, folders or archives of radiographs.")
     return [Path(match) for match in matches]
 
 
