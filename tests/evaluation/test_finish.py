@@ -3,12 +3,14 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import write_set
+from tests.evaluation.test_plain_network import predict_alone
 from trainer.config import TrainConfig
 from trainer.errors import UserError
-from trainer.evaluation import audit, export_run, finish, report
+from trainer.evaluation import audit, export_run, finish, report, saved_model
 from trainer.experiments.run import train_and_evaluate
 from trainer.inference import runtime
 from trainer.training import loop
@@ -28,6 +30,19 @@ def config(tiny_data_dir: Path, tmp_path: Path) -> TrainConfig:
         validation_fraction=0.25,
         workdir=str(tmp_path / "run"),
     )
+
+
+def test_the_saved_model_and_its_export_need_their_runtime_alone(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    path = train_and_evaluate(config).workdir.path
+    model = saved_model.load(path)
+    squares = np.random.default_rng(0).integers(0, 256, (4, 500, 500, 1)).astype(np.uint8)
+    expected, _ = model.predict(squares)
+    for kind, name in (("keras", "model.keras"), ("onnx", "model.onnx")):
+        images = squares.astype(np.float32)
+        probabilities = predict_alone(kind, path / "model" / name, images, tmp_path)
+        np.testing.assert_allclose(probabilities, expected, atol=1e-6, err_msg=kind)
 
 
 @pytest.mark.parametrize("counts", [(1, 0), (0, 1), (1, 1), (2, 5)])

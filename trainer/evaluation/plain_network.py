@@ -7,7 +7,8 @@ A plain network gives probabilities and features. The map of the evidence is a l
 project, which `from_plain` adds.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -34,6 +35,18 @@ _LAST_MAP = "last_map"
 _TEMPERATURE = "temperature"
 
 
+@contextlib.contextmanager
+def _single_precision() -> Iterator[None]:
+    """Makes layers of the block float32; a training run sets its own precision for all layers."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+@_single_precision()
 def to_plain(network: keras.Model) -> keras.Model:
     """Copies an export into layers of Keras.
 
@@ -68,6 +81,7 @@ def to_plain(network: keras.Model) -> keras.Model:
     return keras.Model(image, _add_head(x, head), name=network.name)
 
 
+@_single_precision()
 def from_plain(network: keras.Model) -> keras.Model:
     """Adds the map to a plain network, in the form of `export_network.build_export`.
 
