@@ -30,9 +30,10 @@ def has_ipv6() -> bool:
 
 def test_a_proxy_does_not_keep_the_page_from_starting(served_workdir):
     # Nothing listens there.
-    proxy = "http://127.0.0.1:9"
-    names = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-    with serve(served_workdir, **dict.fromkeys(names, proxy)) as server:
+    names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+    proxies = dict.fromkeys(names, "http://127.0.0.1:9")
+    proxies |= dict.fromkeys(("all_proxy", "ALL_PROXY"), "socks5://127.0.0.1:9")
+    with serve(served_workdir, **proxies, no_proxy="[::1],hospital.example") as server:
         assert "<html" in get(server.address)
 
 
@@ -51,10 +52,11 @@ def test_folders_of_somebody_else_are_not_needed(served_workdir, tmp_path):
     # Matplotlib removes its own at the end, too.
     assert list(temporary.iterdir()) == []
     assert "Traceback" not in server.output
+    assert "Matplotlib" not in server.output
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
-@pytest.mark.parametrize("address", ["::1", "::"])
+@pytest.mark.parametrize("address", ["::1", "[::1]", "::"])
 def test_the_page_listens_on_ipv6(served_workdir, address):
     with serve(served_workdir, f"--address={address}", "--auth=none") as server:
         assert server.address.startswith("http://[::1]:")
