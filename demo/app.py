@@ -62,8 +62,6 @@ def main() -> None:
     os.environ.pop("GRADIO_SERVER_NAME", None)  # The address is a flag.
     # Gradio calls itself over HTTP when it starts.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # Matplotlib warns where its cache cannot be written, and works all the same.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     address = _ADDRESS.value.strip("[]")  # Brackets belong to URLs.
     surroundings.exempt_from_proxies(address, _SHARE.value)
     surroundings.end_as_ctrl_c()

@@ -25,13 +25,16 @@ def private_folder() -> Iterator[Path]:
     """Makes a folder for the temporary files of this run alone; removes it at the end.
 
     Several users share a machine, and the folder that Gradio would use belongs to the first one.
-    Within the block `tempfile` uses the folder too. Enter it before Gradio is imported.
+    Within the block `tempfile` uses the folder too. Enter it before Gradio and Matplotlib are
+    imported.
 
     Raises:
       UserError: no folder for temporary files can be written.
     """
     folder = _make_folder()
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "gradio")
+    # Its own folder may be another user's, or in a HOME that cannot be written.
+    os.environ["MPLCONFIGDIR"] = str(folder / "matplotlib")
     before = tempfile.tempdir
     tempfile.tempdir = str(folder)
     try:

@@ -17,7 +17,7 @@ from trainer.errors import UserError
 def environment(monkeypatch):
     """Restores the variables that the functions set."""
     schemes = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-    for name in ("GRADIO_TEMP_DIR", *schemes, *map(str.upper, schemes)):
+    for name in ("GRADIO_TEMP_DIR", "MPLCONFIGDIR", *schemes, *map(str.upper, schemes)):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 

@@ -49,7 +49,6 @@ def test_folders_of_somebody_else_are_not_needed(served_workdir, tmp_path):
         assert "<html" in get(server.address)
         folders = [path.name for path in temporary.iterdir()]
         assert any(name.startswith("chest-radiograph-page-") for name in folders)
-    # Matplotlib removes its own at the end, too.
     assert list(temporary.iterdir()) == []
     assert "Traceback" not in server.output
     assert "Matplotlib" not in server.output
