@@ -40,8 +40,8 @@ _AUTH = flags.DEFINE_string(
 _ROOT_PATH = flags.DEFINE_string(
     "root_path",
     "",
-    "Path of the page behind a reverse proxy that removes it, as /xray of https://HOST/xray; or "
-    "the whole URL.",
+    "Path of the page behind a reverse proxy, as /xray of https://HOST/xray. Or that whole URL, "
+    "where the proxy removes the path and does not forward the host.",
 )
 _FLAG_DIR = flags.DEFINE_string(
     "flag_dir", None, "Store disagreements here, after consent. Default: they are not stored."
@@ -62,15 +62,12 @@ def main() -> None:
     os.environ.pop("GRADIO_SERVER_NAME", None)  # The address is a flag.
     # Gradio calls itself over HTTP when it starts.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # Matplotlib warns where its cache cannot be written, and works all the same.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     address = _ADDRESS.value.strip("[]")  # Brackets belong to URLs.
     surroundings.exempt_from_proxies(address, _SHARE.value)
     surroundings.end_as_ctrl_c()
-    with surroundings.private_folder() as folder:
-        _serve(address, folder)
-
-
-def _serve(address: str, folder: Path) -> None:
-    """Serves the page at an address, with its temporary files in a folder."""
+    folder = surroundings.make_private_folder()
     from demo import auth, serving  # imported lazily: slow
 
     login, login_line = auth.resolve_auth(_AUTH.value, _SHARE.value, address)

@@ -1,10 +1,11 @@
 """The surroundings of the page: its temporary files, its address, and proxies.
 
+folder = surroundings.make_private_folder()
 surroundings.exempt_from_proxies("127.0.0.1", share=False)
-with surroundings.private_folder() as folder:
-    port = surroundings.free_port("127.0.0.1", 7860)
+port = surroundings.free_port("127.0.0.1", 7860)
 """
 
+import atexit
 import contextlib
 import errno
 import os
@@ -12,7 +13,6 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.errors import UserError
@@ -20,28 +20,21 @@ from trainer.errors import UserError
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
-@contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
-    """Makes a folder for the temporary files of this run alone; removes it at the end.
+def make_private_folder() -> Path:
+    """Makes a folder for the temporary files of this process alone, and removes it at exit.
 
     Several users share a machine, and the folder that Gradio would use belongs to the first one.
-    Within the block `tempfile` uses the folder too. Enter it before Gradio and Matplotlib are
-    imported.
+    `tempfile` uses the folder from now on. Call it before Gradio and Matplotlib are imported: what
+    they register for the exit then comes before the removal.
 
     Raises:
       UserError: no folder for temporary files can be written.
     """
     folder = _make_folder()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "gradio")
-    # Its own folder may be another user's, or in a HOME that cannot be written.
-    os.environ["MPLCONFIGDIR"] = str(folder / "matplotlib")
-    before = tempfile.tempdir
     tempfile.tempdir = str(folder)
-    try:
-        yield folder
-    finally:
-        tempfile.tempdir = before
-        shutil.rmtree(folder, ignore_errors=True)
+    return folder
 
 
 def _make_folder() -> Path:

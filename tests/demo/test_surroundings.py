@@ -5,11 +5,13 @@ import signal
 import socket
 import tempfile
 import urllib.request
+from pathlib import Path
 
 import httpx
 import pytest
 
 from demo import surroundings
+from tests.conftest import run_command
 from trainer.errors import UserError
 
 
@@ -17,7 +19,7 @@ from trainer.errors import UserError
 def environment(monkeypatch):
     """Restores the variables that the functions set."""
     schemes = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-    for name in ("GRADIO_TEMP_DIR", "MPLCONFIGDIR", *schemes, *map(str.upper, schemes)):
+    for name in ("GRADIO_TEMP_DIR", *schemes, *map(str.upper, schemes)):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -58,17 +60,31 @@ def test_proxies_that_gradio_cannot_use_keep_no_page_from_starting(monkeypatch, 
     httpx.Client().close()
 
 
-def test_the_folder_is_private_and_removed(tmp_path, monkeypatch):
+_USE_FOLDER = """
+import os, sys, tempfile
+from demo import surroundings
+
+surroundings.end_as_ctrl_c()
+folder = surroundings.make_private_folder()
+assert folder.stat().st_mode & 0o077 == 0
+assert os.environ["GRADIO_TEMP_DIR"] == str(folder / "gradio")
+# Uploads on their way and tables are there, too.
+tempfile.mkstemp()
+(folder / "gradio").mkdir()
+(folder / "gradio" / "upload").write_bytes(b"x")
+print(folder, len(list(folder.iterdir())))
+if len(sys.argv) > 1:
+    os.kill(os.getpid(), int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("ends", [(), (str(int(signal.SIGTERM)),), (str(int(signal.SIGINT)),)])
+def test_the_folder_is_private_and_removed(tmp_path, monkeypatch, ends):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    with surroundings.private_folder() as first:
-        assert first.parent == tmp_path
-        assert first.stat().st_mode & 0o077 == 0
-        assert os.environ["GRADIO_TEMP_DIR"] == str(first / "gradio")
-        # Uploads on their way and tables are there, too.
-        with tempfile.NamedTemporaryFile() as file:
-            assert file.name.startswith(str(first))
-        (first / "gradio").mkdir()
-        (first / "gradio" / "upload").write_bytes(b"x")
+    result = run_command("-c", _USE_FOLDER, *ends)
+    folder, count = result.stdout.split()
+    assert Path(folder).parent == tmp_path
+    assert count == "2"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -76,14 +92,12 @@ def test_another_folder_is_used_where_the_one_of_gradio_cannot_be_written(tmp_pa
     file = tmp_path / "file"
     file.write_bytes(b"")
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(file))
-    with surroundings.private_folder() as folder:
-        assert folder.is_dir()
-    monkeypatch.setattr(surroundings.tempfile, "tempdir", str(file))
-    with (
-        pytest.raises(UserError, match="set TMPDIR"),
-        surroundings.private_folder(),
-    ):
-        pass
+    result = run_command("-c", _USE_FOLDER)
+    assert result.returncode == 0, result.stderr
+    assert not Path(result.stdout.split()[0]).exists()
+    monkeypatch.setattr(tempfile, "tempdir", str(file))
+    with pytest.raises(UserError, match="set TMPDIR"):
+        surroundings.make_private_folder()
 
 
 @pytest.mark.parametrize(
