@@ -1,5 +1,6 @@
 """The page on machines of others: proxies, folders of somebody else, IPv6, a reverse proxy."""
 
+import contextlib
 import http.server
 import socket
 import threading
@@ -63,30 +64,45 @@ def test_the_page_listens_on_ipv6(served_workdir, address):
 
 
 class _ReverseProxy(http.server.BaseHTTPRequestHandler):
-    """Passes /xray/… on to the page, without the prefix."""
+    """Passes /xray/… on to the page."""
 
     page = ""
+    removes_path = True
 
     def do_GET(self) -> None:
-        assert self.path.startswith("/xray/"), self.path
-        request = urllib.request.Request(self.page + self.path.removeprefix("/xray/"))
+        if not self.path.startswith("/xray/"):
+            self.send_error(404)  # A browser asks for /favicon.ico by itself.
+            return
+        path = self.path.removeprefix("/xray") if self.removes_path else self.path
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        request = urllib.request.Request(
+            self.page.rstrip("/") + path, body or None, method=self.command
+        )
+        for name in ("Content-Type", "Cookie"):
+            if self.headers[name]:
+                request.add_header(name, self.headers[name])
         request.add_header("X-Forwarded-Host", self.headers["Host"])
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=30) as response:
-            body = response.read()
+        with contextlib.suppress(OSError), opener.open(request, timeout=60) as response:
             self.send_response(response.status)
             self.send_header("Content-Type", response.headers["Content-Type"])
-            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            # Events arrive one by one.
+            while chunk := response.read1(65536):
+                self.wfile.write(chunk)
+
+    def do_POST(self) -> None:
+        self.do_GET()
 
     def log_message(self, *_: object) -> None:
         pass
 
 
-def test_the_page_works_behind_a_reverse_proxy(served_workdir, browser):
+@pytest.mark.parametrize("removes_path", [True, False])
+def test_the_page_works_behind_a_reverse_proxy(served_workdir, browser, image_files, removes_path):
     with serve(served_workdir, "--root_path=/xray") as server:
         _ReverseProxy.page = server.address
+        _ReverseProxy.removes_path = removes_path
         proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _ReverseProxy)
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         page = browser.new_page()
@@ -99,6 +115,10 @@ def test_the_page_works_behind_a_reverse_proxy(served_workdir, browser):
         picture.wait_for(timeout=60_000)
         assert "/xray/" in picture.get_attribute("src")
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
-        assert [url for url in failed if "127.0.0.1" in url] == []
+        page.set_input_files("#upload input[type=file]", str(image_files["film.dcm"]))
+        page.wait_for_selector("#verdict .card", timeout=60_000)
+        page.wait_for_selector("#evidence img", timeout=60_000)
+        # The page itself ends a stream of events.
+        assert [url for url in failed if "127.0.0.1" in url and "queue/data" not in url] == []
         page.close()
         proxy.shutdown()
