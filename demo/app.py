@@ -6,7 +6,6 @@ python -m demo.app --workdir=runs/mine [--share] [--auth=user:password]
 import importlib.util
 import logging
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -41,8 +40,8 @@ _AUTH = flags.DEFINE_string(
 _ROOT_PATH = flags.DEFINE_string(
     "root_path",
     "",
-    "Path of the page behind a reverse proxy that removes it, as /xray of https://HOST/xray; or "
-    "the whole URL.",
+    "Path of the page behind a reverse proxy, as /xray of https://HOST/xray. Or that whole URL, "
+    "where the proxy removes the path and does not forward the host.",
 )
 _FLAG_DIR = flags.DEFINE_string(
     "flag_dir", None, "Store disagreements here, after consent. Default: they are not stored."
@@ -58,25 +57,23 @@ def main() -> None:
         raise UserError("the page needs one more package: pip install '.[demo]'")
     if _MCP.value and importlib.util.find_spec("mcp") is None:
         raise UserError("--mcp needs one more package: pip install 'gradio[mcp]'")
-    # Gradio reads it while it is imported.
+    # Gradio reads both while it is imported.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ.pop("GRADIO_SERVER_NAME", None)  # The address is a flag.
     # Gradio calls itself over HTTP when it starts.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    surroundings.exempt_from_proxies(_ADDRESS.value)
-    # SIGTERM ends as Ctrl-C does: the server closes and its cache is deleted.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with surroundings.private_folder() as folder:
-        _serve(folder)
-
-
-def _serve(folder: Path) -> None:
-    """Serves the page with its temporary files in a folder."""
+    # Matplotlib warns where its cache cannot be written, and works all the same.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    address = _ADDRESS.value.strip("[]")  # Brackets belong to URLs.
+    surroundings.exempt_from_proxies(address, _SHARE.value)
+    surroundings.end_as_ctrl_c()
+    folder = surroundings.make_private_folder()
     from demo import auth, serving  # imported lazily: slow
 
-    login, login_line = auth.resolve_auth(_AUTH.value, _SHARE.value, _ADDRESS.value)
+    login, login_line = auth.resolve_auth(_AUTH.value, _SHARE.value, address)
     served = serving.open_run(Path(_WORKDIR.value) if _WORKDIR.value else serving.newest_run())
-    blocks = _launch(served, login, folder / "examples")
-    url = surroundings.local_url(_ADDRESS.value, blocks.server_port)
+    blocks = _launch(served, login, address, folder / "examples")
+    url = surroundings.local_url(address, blocks.server_port)
     lines = [f"{served.folder} is served at {url}", login_line]
     if blocks.share_url:
         lines.append(f"share link (for a week): {blocks.share_url}")
@@ -94,7 +91,7 @@ def _serve(folder: Path) -> None:
         print("closed", file=sys.stderr)
 
 
-def _launch(served: Any, login: tuple[str, str] | None, examples_folder: Path) -> Any:
+def _launch(served: Any, login: tuple[str, str] | None, address: str, examples_folder: Path) -> Any:
     """Starts the server in a thread and returns the page, a `gradio.Blocks`."""
     from starlette.middleware import Middleware
 
@@ -105,8 +102,8 @@ def _launch(served: Any, login: tuple[str, str] | None, examples_folder: Path) -
     blocks = page.build(served, auth.RateLimit(), examples_folder, flag_dir)
     blocks.queue(max_size=20, default_concurrency_limit=2)
     blocks.launch(
-        server_name=surroundings.url_host(_ADDRESS.value),
-        server_port=surroundings.free_port(_ADDRESS.value, _PORT.value),
+        server_name=surroundings.url_host(address),
+        server_port=surroundings.free_port(address, _PORT.value),
         share=_SHARE.value,
         auth=login,
         theme=theme.THEME,

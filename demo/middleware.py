@@ -56,7 +56,7 @@ class AuthMiddleware:
 
     async def _check(self, scope: dict[str, Any]) -> tuple[int, str]:
         # Returns the status of a request, 200 if permitted, and the message.
-        path = scope["path"]
+        path = _path_on_page(scope)
         if path.rstrip("/") == "/login":
             try:
                 self._logins.enter("login")
@@ -74,6 +74,13 @@ class AuthMiddleware:
         except RuntimeError as error:
             return 500, str(error)  # stays closed
         return (401, "log in first.") if user is None else (200, "")
+
+
+def _path_on_page(scope: dict[str, Any]) -> str:
+    # Without --root_path, which some reverse proxies leave, and which FastAPI adds to the scope.
+    path = scope["path"]
+    root = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
 def _explain_full_queue(send: _Send) -> _Send:

@@ -54,9 +54,13 @@ class Served:
         return f"{' or '.join(names)}?"
 
     @property
-    def calibrated(self) -> bool:
-        """Tells whether a temperature was fitted and kept."""
-        return bool((self.model.facts.get("calibration") or {}).get("kept"))
+    def calibrated(self) -> list[str]:
+        """The classes or findings whose temperature was fitted and kept."""
+        names = self.model.facts["class_names"]
+        fitted = self.model.facts.get("calibration") or {}
+        # Findings have a temperature each, classes one together.
+        each = fitted.get("findings") or dict.fromkeys(names, fitted)
+        return [name for name in names if each[name].get("kept")]
 
     @property
     def has_predictive_values(self) -> bool:

@@ -56,11 +56,20 @@ def _findings_card(served: Served, result: Result) -> str:
         )
     )
     heading = prediction.label.replace("|", ", ")
-    kind = "calibrated probabilities" if served.calibrated else "probabilities, not calibrated"
-    note = f"The model's {kind}; a finding is called from its mark on."
+    note = f"The model's {_calibration(served)}; a finding is called from its mark on."
     if prediction.verdict == "unsure":
         return _card("unsure", f"{heading}; unsure", f"Unsure: {prediction.reason}. {note}", bars)
     return _card("answered", heading, note, bars)
+
+
+def _calibration(served: Served) -> str:
+    """Names the probabilities by what was fitted to them."""
+    calibrated = served.calibrated
+    if len(calibrated) == len(served.model.facts["class_names"]):
+        return "calibrated probabilities"
+    if calibrated:
+        return f"probabilities, calibrated for {', '.join(calibrated)} only"
+    return "probabilities, not calibrated"
 
 
 def error_card(message: str) -> str:

@@ -1,6 +1,7 @@
 """The page of a model of several findings: card, maps, predictive values, scores."""
 
 import dataclasses
+import html
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,24 @@ def test_the_card_marks_the_threshold_of_each_finding(served, film):
     # Its probability lies in the unsure band of that finding alone.
     assert "unsure" in card
     assert "mass_of_lung (0.40 to 0.60)" in card
+
+
+@pytest.mark.parametrize(
+    ("kept", "kind"),
+    [
+        ((True, True, True), "The model's calibrated probabilities;"),
+        ((True, False, True), "calibrated for effusion, mass_of_lung only"),
+        ((False, False, False), "not calibrated"),
+    ],
+)
+def test_only_findings_with_a_fitted_temperature_are_called_calibrated(served, film, kept, kind):
+    fitted = {name: {"kept": one} for name, one in zip(NAMES, kept, strict=True)}
+    facts = FACTS | {"calibration": {"kept": any(kept), "findings": fitted}}
+    model = dataclasses.replace(served.model, facts=facts)
+    card = text.verdict_card(
+        dataclasses.replace(served, model=model), serving.predict(served, film)
+    )
+    assert kind in html.unescape(card)
 
 
 def test_each_finding_has_its_own_map(served, film):

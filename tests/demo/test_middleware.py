@@ -29,14 +29,18 @@ LOGIN = {"username": "me", "password": "secret word"}
 
 
 def create_app(
-    login: bool = True, logins: RateLimit | None = None, queue_size: int = 1
+    login: bool = True,
+    logins: RateLimit | None = None,
+    queue_size: int = 1,
+    root_path: str = "",
 ) -> gr.routes.App:
     """Creates a page with one endpoint behind the middleware, as demo.app does."""
     with gr.Blocks() as page:
         # The endpoint's answer must not leave without a login.
         gr.Button().click(lambda: "secret", None, gr.Textbox(), api_name="model")
     page.queue(max_size=queue_size)
-    # Gradio does these three in `launch`.
+    # Gradio does these four in `launch`.
+    page.root_path = root_path
     page.config = page.get_config_file()
     page.auth = [tuple(LOGIN.values())] if login else None
     page.auth_message = None
@@ -101,6 +105,25 @@ def test_a_login_opens_the_page_until_logout():
     for token in ("", "me", "None", "access-token"):
         client.cookies.set("access-token-unsecure-None", token)
         assert client.get("/config").status_code == 401
+
+
+@pytest.mark.parametrize("prefix", ["", "/xray"])
+def test_a_reverse_proxy_may_remove_the_root_path_or_leave_it(prefix):
+    app = create_app(root_path="/xray")
+    client = TestClient(app, raise_server_exceptions=False)
+    assert client.get(prefix + compat.STARTUP_PATH).status_code == 200
+    statuses = {
+        (method, path): client.request(method, prefix + path).status_code
+        for method, path in list_routes(app)
+        if path not in PUBLIC
+    }
+    assert {route: status for route, status in statuses.items() if status != 401} == {}
+    # The root path alone opens nothing.
+    for path in ("/xrayconfig", "/xray/xray/config", "/xray/assets/../config", "//xray/config"):
+        assert client.get(path).status_code == 401, path
+    assert client.get(f"{prefix}/").status_code == 200
+    assert client.post(f"{prefix}/login", data=LOGIN).status_code == 200
+    assert client.get(f"{prefix}/config").status_code == 200
 
 
 def test_login_tries_are_limited():
