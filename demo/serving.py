@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trainer.data import lungs, radiograph
+from trainer.data import archive, lungs, radiograph
 from trainer.errors import UserError
 from trainer.inference import batch, formats, overlay, runtime, sources
 from trainer.inference.sources import Source
@@ -164,6 +164,10 @@ def predict(served: Served, path: Path) -> Result:
     Raises:
       UserError: the file is no radiograph; the message does not hold its name.
     """
+    if archive.recognize_file(path):
+        raise UserError(
+            "the file is an archive; send it under “Many files”, or to the endpoint classify_batch."
+        )
     # A file name may hold a patient's name; messages and logs must not.
     image = radiograph.read(path, name="the file")
     prediction, square, evidence = served.model.explain_radiograph(image)

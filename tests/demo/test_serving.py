@@ -164,6 +164,13 @@ def test_a_probability_is_called_calibrated_only_after_a_fit(served, image_path)
         assert ("not calibrated" in card) != calibrated
 
 
+def test_an_archive_is_sent_on_to_many_files(served, tmp_path):
+    with zipfile.ZipFile(tmp_path / "film.png", "w") as archive:
+        archive.writestr("inner.png", b"x")
+    with pytest.raises(UserError, match="Many files"):
+        serving.predict(served, tmp_path / "film.png")
+
+
 def test_the_title_is_the_question_that_the_model_answers(served):
     assert served.title == "non_covid or covid?"
 

@@ -1,6 +1,8 @@
 """Hostile uploads: each gets a message, and nothing is left on the server."""
 
+import gzip
 import io
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -82,6 +84,38 @@ def check_hostile_files(address: str, image: bytes) -> None:
         if not readable:
             assert len(single) > 30, (description, single)
             assert "event: error" in single or single.startswith("upload:"), (description, single)
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def test_content_decides_not_the_name(address, image_files):
+    jpeg = image_files["film.jpg"].read_bytes()
+    for name in ("film.jfif", "film.jpe", "film.JPG_", "film", "film.txt", ".film", "-film"):
+        assert "probabilities" in send(address, "classify", name, jpeg), name
+    films = {"a/film.jfif": jpeg, "b/film": jpeg, "notes.txt": b"no picture"}
+    for name, content in (
+        ("films.zip", zip_of(films)),
+        ("films.tar", gzip.decompress(tar_of(films))),
+        ("films.tar.gz", tar_of(films)),
+        ("films", tar_of(films)),
+        ("films.png", zip_of(films)),
+    ):
+        many = send(address, "classify_batch", name, content)
+        # A file that cannot be read has a row with the reason.
+        assert many.count('"answered"') + many.count('"unsure"') == 2, (name, many)
+        assert many.count("is not an image") == 1, (name, many)
+        assert "Many files" in send(address, "classify", name, content), name
+    for name, content in (("films.7z", b"7z\xbc\xaf\x27\x1c"), ("cut.zip", zip_of(films)[:300])):
+        many = send(address, "classify_batch", name, content)
+        assert many.count('"error"') == 1, (name, many)
 
 
 def files_outside(folder: Path, cache: Path) -> set[Path]:
