@@ -26,6 +26,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have names of Unicode alone")
+@pytest.mark.parametrize("command", ["trainer.main", "trainer.evaluate", "trainer.export"])
+def test_names_that_tensorflow_cannot_take_are_an_error_in_one_line(command):
+    result = run_command("-m", command, os.fsdecode(b"--workdir=runs/r\xf6n"))
+    assert result.returncode == 1
+    assert result.stderr.startswith(r"error: --workdir=runs/r\xf6n: TensorFlow takes only names")
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is Linux's")
 def test_freed_memory_is_used_again():
     faults = {}

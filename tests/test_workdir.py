@@ -135,6 +135,31 @@ def test_a_file_in_a_workdir_stands_for_it(tmp_path):
     assert workdir_lib.locate(tmp_path / "other") == tmp_path / "other"
 
 
+def test_files_stand_for_their_runs_in_every_setting(tmp_path):
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    for name in ("config.json", "report.html", "model/model.keras"):
+        (run / name).write_text("{}", encoding="utf-8")
+    for name in ("report.html", "model/model.keras", "model.keras", "model.onnx"):
+        path = str(run / name)
+        config = workdir_lib.locate_runs(TrainConfig(workdir=path, init_from=path, teacher=path))
+        assert {config.workdir, config.init_from, config.teacher} == {str(run)}, name
+    # Folders stay: a run may be begun in that of another.
+    for path in (run, run / "model", run / "members", tmp_path / "new"):
+        config = TrainConfig(workdir=str(path), init_from=str(path))
+        assert workdir_lib.locate_runs(config) == config
+    assert workdir_lib.locate_runs(TrainConfig()) == TrainConfig()
+
+
+def test_no_command_is_given_that_trains_into_a_file(tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"")
+    (tmp_path / "notes.txt").write_bytes(b"")
+    for name in ("model.keras", "notes.txt", "missing.onnx"):
+        message = str(workdir_lib.unfinished_error(tmp_path / name))
+        assert "lies in no run" in message
+        assert "trainer.main" not in message
+
+
 def test_the_resume_command_has_the_settings_that_were_given(tmp_path):
     config = TrainConfig(
         workdir=str(tmp_path / "a run"), epochs=3, horizontal_flip=False, class_weights=True

@@ -10,8 +10,10 @@ if __name__ == "__main__":
 """
 
 import itertools
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 from absl import app, flags
@@ -38,8 +40,8 @@ def define_workdir(help: str = "The finished run.") -> flags.FlagHolder[str]:
 def run(main: Callable[..., None], positional: bool = False) -> None:
     """Parses the flags and calls the main function of a command.
 
-    A `UserError` and a wrong flag become one line on stderr and exit status 1. What cannot be
-    printed makes no command fail, see `screen`.
+    A `UserError`, a wrong flag and an error of the file system become one line on stderr and exit
+    status 1. What cannot be printed makes no command fail, see `screen`.
 
     Args:
       main: called with the positional arguments (strings).
@@ -54,8 +56,21 @@ def run(main: Callable[..., None], positional: bool = False) -> None:
             )
         main(*arguments)
 
+    screen.use_utf8()
+    ensure_home()
     with screen.guard(), errors.exit_on_user_error():
         app.run(call_main, flags_parser=_parse_flags)
+
+
+def ensure_home() -> None:
+    """Gives a user without an entry in /etc/passwd the home / as Docker does.
+
+    Without one libraries make a folder that is called ~.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = os.sep
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

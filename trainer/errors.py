@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 BROKEN_PIPE = 141
 """Exit status where the reader of the output has gone: 128 + SIGPIPE, as shells report it."""
@@ -31,7 +32,7 @@ class OutputClosedError(UserError):
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Turns a `UserError` into one line on stderr and an exit status.
+    """Turns a `UserError` or an `OSError` into one line on stderr and an exit status.
 
     The status is 1 for a mistake, 130 for `Stopped` and Ctrl-C, and 141 for a closed output.
     """
@@ -44,6 +45,19 @@ def exit_on_user_error() -> Iterator[None]:
     except OutputClosedError:
         sys.exit(BROKEN_PIPE)
     except UserError as error:
-        # A cell of somebody's table may hold a line break.
-        print("error: " + "?".join(str(error).splitlines()), file=sys.stderr)
-        sys.exit(1)
+        _exit(str(error))
+    except OSError as error:
+        # A full disk, a folder of somebody else, no folder for temporary files.
+        if error.errno is None:  # A library's own words.
+            _exit(str(error) or type(error).__name__)
+        path = f"{error.filename}: " if error.filename is not None else ""
+        _exit(
+            f"{path}{error.strerror}; check permissions and free space (TMPDIR names the folder of "
+            "temporary files)."
+        )
+
+
+def _exit(message: str) -> NoReturn:
+    # A cell of somebody's table may hold a line break.
+    print("error: " + "?".join(message.splitlines()), file=sys.stderr)
+    sys.exit(1)

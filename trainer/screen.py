@@ -21,6 +21,19 @@ from trainer.errors import BROKEN_PIPE, UserError
 _STDOUT_CLOSED = sys.stdout is None
 
 
+def use_utf8() -> None:
+    """Starts the interpreter anew in UTF-8 mode where the locale has another encoding.
+
+    In such a locale (C with PYTHONUTF8=0, ISO-8859-1, EUC) names of files are no Unicode, and
+    TensorFlow refuses them. What is printed keeps the encoding of the locale.
+    """
+    if sys.getfilesystemencoding().lower() in ("utf-8", "utf8"):
+        return
+    encoding = next((stream.encoding for stream in (sys.stdout, sys.stderr) if stream), "utf-8")
+    os.environ.setdefault("PYTHONIOENCODING", encoding)
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 class _Tolerant(io.RawIOBase):
     """A binary stream that drops what it cannot write.
 
@@ -105,11 +118,12 @@ def table_stream() -> Iterator[TextIO]:
     """
     if _STDOUT_CLOSED:
         raise UserError("standard output is closed; give --output=FILE.")
-    if sys.stdout.isatty():
+    buffer: Any = getattr(sys.stdout, "buffer", None)
+    # A notebook and `contextlib.redirect_stdout` have text alone.
+    if buffer is None or sys.stdout.isatty():
         yield sys.stdout
         return
     sys.stdout.flush()
-    buffer: Any = sys.stdout.buffer
     if isinstance(buffer, _Tolerant):
         buffer = buffer._stream
     stream = io.TextIOWrapper(buffer, encoding="utf-8", newline="")

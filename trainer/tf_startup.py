@@ -54,8 +54,9 @@ def start_tensorflow() -> None:
     TF_CPP_MIN_LOG_LEVEL does not apply to the lines written before TensorFlow's log is initialised.
 
     Raises:
-      UserError: as `set_up_keras`.
+      UserError: as `set_up_keras`; an argument is not UTF-8.
     """
+    _check_arguments()
     _keep_freed_memory()
     verbosity_given = any("--verbosity" in argument for argument in sys.argv)
     if logging.get_verbosity() >= logging.INFO and not verbosity_given:
@@ -102,6 +103,18 @@ def set_up_keras() -> None:
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
     keras.config.set_epsilon(1e-7)
+
+
+def _check_arguments() -> None:
+    for argument in sys.argv:
+        data = os.fsencode(argument)
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{data.decode('utf-8', 'backslashreplace')}: TensorFlow takes only names of files "
+                "and folders that are UTF-8; rename that one."
+            ) from error
 
 
 def _keep_freed_memory() -> None:

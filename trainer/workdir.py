@@ -170,6 +170,17 @@ def locate(path: Path) -> Path:
     return next((folder for folder in folders if (folder / "config.json").exists()), path)
 
 
+def locate_runs(config: TrainConfig) -> TrainConfig:
+    """Replaces files in runs by the workdirs, in the settings that name a run."""
+    located: dict[str, Any] = {}
+    for name in ("workdir", "init_from", "teacher"):
+        path = Path(getattr(config, name) or "").expanduser()
+        # A folder in a run may be that of another, which is not there yet.
+        if path.is_file() or path.suffix in _MODEL_SUFFIXES:
+            located[name] = str(locate(path))
+    return dataclasses.replace(config, **located)
+
+
 def recorded_config(path: Path) -> TrainConfig | None:
     """Returns the configuration in a workdir's config.json, or None without one."""
     path = path / "config.json"
@@ -187,6 +198,8 @@ def resume_command(path: Path) -> str:
 
 def unfinished_error(path: Path) -> UserError:
     """Returns the error of a workdir without a finished run, with the command that makes one."""
+    if path.is_file() or path.suffix in _MODEL_SUFFIXES:
+        return UserError(f"{path} lies in no run; give the folder of a finished run.")
     return UserError(f"{path} holds no finished run; make one: {resume_command(path)}")
 
 

@@ -1,5 +1,6 @@
 """CSV files of predictions: a row for every file, no TensorFlow."""
 
+import contextlib
 import csv
 import io
 import subprocess
@@ -79,6 +80,21 @@ def test_prediction_imports_no_tensorflow(workdir, tmp_path, squares):
     assert header == ",".join(batch.columns(runtime.load(workdir)))
 
 
+def test_a_table_is_written_to_whatever_stands_for_standard_output(workdir, squares, tmp_path):
+    Image.fromarray(squares[0, ..., 0]).save(tmp_path / "a.png")
+    # As in a notebook.
+    with contextlib.redirect_stdout(io.StringIO()) as screen:
+        command.predict(workdir, [tmp_path / "a.png"], None)
+    assert len(screen.getvalue().splitlines()) == 2
+
+
+def test_a_model_file_outside_a_run_is_named(workdir, tmp_path):
+    for name in ("model.keras", "best.onnx"):
+        (tmp_path / name).write_bytes((workdir / "model" / "model.onnx").read_bytes())
+        with pytest.raises(UserError, match=r"lies in no run.* or one of model\.onnx"):
+            runtime.load(tmp_path / name)
+
+
 def test_maps_are_pictures_that_the_table_names(workdir, squares, tmp_path):
     folder = tmp_path / "in"
     (folder / "deep").mkdir(parents=True)
@@ -110,6 +126,27 @@ def test_maps_are_pictures_that_the_table_names(workdir, squares, tmp_path):
     file.write_bytes(b"")
     with pytest.raises(UserError, match="give another --maps"):
         command.predict(workdir, [folder], tmp_path / "other.csv", maps=file)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["<3 cm", ">3 cm"],
+        ["Mass", "mass"],
+        ["肺" * 80 + "炎", "肺" * 80 + "癌"],
+        [".", "/"],
+    ],
+)
+def test_maps_of_findings_have_names_of_their_own(names, squares, tmp_path):
+    model = runtime.Model({"class_names": names, "multi_label": True}, None, None)
+    folder = overlay.MapFolder(tmp_path / "maps", model)
+    image = radiograph.Radiograph(squares[0, ..., 0], None, 255)
+    square = views.Square(squares[0, ..., 0], (0.0, 0.0, 1.0, 1.0), True, None)
+    evidence = {name: np.full((500, 500), 0.5, np.float32) for name in names}
+    prediction = runtime.Prediction("answered", "|".join(names), dict.fromkeys(names, 0.9), "")
+    written = folder.write(1, "胸" * 80 + ".png", image, (prediction, square, evidence))
+    assert len({name.casefold() for name in written}) == 2
+    assert sorted(written) == sorted(path.name for path in (tmp_path / "maps").iterdir())
 
 
 def test_findings_have_a_map_each_or_that_of_the_most_probable(squares, tmp_path):

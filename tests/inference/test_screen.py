@@ -62,6 +62,27 @@ def test_letters_that_the_screen_lacks_are_escaped(folder, workdir, encoding):
     )
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has UTF-8 names in every locale")
+def test_a_locale_without_utf8_changes_no_table_and_no_map(folder, workdir, tmp_path):
+    Path(os.fsdecode(os.fsencode(folder) + b"/r\xf6.png")).write_bytes(encode(gradient()))
+    settings = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    tables = []
+    for name, environment in (("ö1", settings), ("ö2", {})):
+        outputs = [f"--maps={tmp_path / name}", f"--output={tmp_path / name}.csv"]
+        ended = run([*predict(workdir, folder), *outputs], **environment)
+        assert ended.returncode == 0, ended.stderr
+        tables.append((tmp_path / f"{name}.csv").read_text(encoding="utf-8"))
+    assert tables[0] == tables[1]
+    assert r"/r\xf6.png" in tables[0]
+    assert NAME in tables[0]
+    pictures = [{path.name for path in (tmp_path / name).iterdir()} for name in ("ö1", "ö2")]
+    assert pictures[0] == pictures[1]
+    # Output is escaped as the locale demands.
+    ended = run(dry_run(folder), **settings)
+    assert ended.returncode == 0, ended.stderr
+    assert r"\u80ba\u708e" in ended.stdout.decode("ascii")
+
+
 def test_errors_with_such_letters_are_one_line(tmp_path):
     settings = {"PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"}
     ended = run(dry_run(tmp_path / "keine_röntgenbilder"), **settings)

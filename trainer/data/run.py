@@ -56,8 +56,6 @@ def open_run(config: TrainConfig, requested: TrainConfig, writes: bool = True) -
     Raises:
       UserError: the data set is missing, or the workdir belongs to another run or is read-only.
     """
-    if config.workdir and Path(config.workdir).is_file():
-        config = dataclasses.replace(config, workdir=str(workdir_lib.locate(Path(config.workdir))))
     # `auto` is resolved once: an existing workdir keeps its data set.
     recorded = workdir_lib.recorded_config(Path(config.workdir)) if config.workdir else None
     if recorded and config.dataset == "auto":

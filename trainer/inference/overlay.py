@@ -23,7 +23,7 @@ LONGEST = 1000
 OPACITY = 0.6
 """Of the strongest evidence over the radiograph."""
 
-_MAX_STEM = 60  # Letters of a file's own name in the name of its picture.
+_MAX_NAME = 100  # Bytes of a file's own name, and of a finding's, in the name of a picture.
 
 
 def overlay(
@@ -98,6 +98,7 @@ class MapFolder:
             ) from error
         self._folder = folder
         self._model = model
+        self._parts = _name_findings(model.facts["class_names"])
 
     def write(
         self,
@@ -131,9 +132,9 @@ class MapFolder:
         for finding in self._shown(prediction, evidence):
             placed = onto_film(evidence[finding], film, square.box)
             picture = Image.fromarray(overlay(film, placed, OPACITY, full))
-            parts = [f"{number:05d}", PurePosixPath(name).stem[:_MAX_STEM]]
-            parts += [finding] if self._model.multi_label else []
-            file = re.sub(r"[^\w.-]+", "-", "_".join(parts)) + ".png"
+            parts = [f"{number:05d}", _safe(PurePosixPath(name).stem)]
+            parts += [self._parts[finding]] if self._model.multi_label else []
+            file = "_".join(parts) + ".png"
             try:
                 picture.save(self._folder / file)
             except OSError as error:
@@ -148,3 +149,16 @@ class MapFolder:
             return list(evidence)
         called = [name for name in prediction.label.split("|") if name in evidence]
         return called or [max(evidence, key=lambda name: prediction.probabilities[name])]
+
+
+def _name_findings(findings: list[str]) -> dict[str, str]:
+    """Maps each finding to its part of a file name; no two to the same one, in any letter case."""
+    parts = [_safe(finding) for finding in findings]
+    if len({part.casefold() for part in parts}) < len(parts):  # As <3cm and >3cm.
+        parts = [f"{index}-{part}" for index, part in enumerate(parts)]
+    return dict(zip(findings, parts, strict=True))
+
+
+def _safe(text: str) -> str:
+    safe = re.sub(r"[^\w.-]+", "-", text)
+    return safe.encode("utf-8")[:_MAX_NAME].decode("utf-8", "ignore")

@@ -229,6 +229,11 @@ def _find_export(workdir: Path) -> Path:
         raise UserError(
             f"{workdir} holds no export yet; make one: python -m trainer.export --workdir={workdir}"
         )
+    if workdir.is_file():
+        raise UserError(
+            f"{workdir} lies in no run, and no export is called so; give the folder of a finished "
+            f"run, or one of {', '.join(formats.FILE_NAMES.values())}."
+        )
     raise unfinished_error(workdir)
 
 
