@@ -135,6 +135,33 @@ def test_variables_of_arithmetic_are_removed_and_those_of_resources_stay(monkeyp
     assert set(kept) <= set(os.environ)
 
 
+# Odd settings for a process that starts as somebody's program or as a test.
+_ODD = {"KERAS_BACKEND": "torch", "TF_USE_LEGACY_KERAS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "tests.evaluation.test_plain_network",
+        "trainer.evaluation.saved_model",
+        "trainer.experiments.repeats",
+        "trainer.training.models",
+    ],
+)
+def test_programs_may_import_any_package_first(tmp_path, module):
+    settings = {"image_data_format": "channels_first", "floatx": "float16"}
+    home = write_keras_home(tmp_path / "keras", **settings)
+    code = f"""
+import {module}, keras, os
+print(keras.config.backend(), keras.config.floatx(), keras.config.image_data_format())
+print("TF_ENABLE_ONEDNN_OPTS" in os.environ)
+"""
+    result = run_command("-c", code, KERAS_HOME=home, **_ODD)
+    assert result.stdout.split() == ["tensorflow", "float32", "channels_last", "False"], (
+        result.stderr[-2000:]
+    )
+
+
 def test_settings_of_keras_are_those_of_the_program():
     keras.config.set_floatx("float16")
     keras.config.set_image_data_format("channels_first")

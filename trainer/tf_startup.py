@@ -71,21 +71,29 @@ def start_tensorflow() -> None:
         tf.config.list_physical_devices()
 
 
-def set_up_keras() -> None:
-    """Sets all that changes weights besides the configuration, whatever the environment says.
+def clean_environment() -> None:
+    """Removes what chooses other arithmetic from the environment, for child processes too.
 
-    One seed then gives one result. Variables of the environment that choose other arithmetic are
-    removed, for child processes too; backend, floatx, data format and epsilon are not those of
-    keras.json (https://keras.io/api/utils/config_utils/). Later calls set the same.
-
-    Raises:
-      UserError: Keras runs on another backend already, or its file of settings is damaged.
+    Imports nothing, so a package calls it before its modules import Keras in any order.
     """
     for name in list(os.environ):
         if name.startswith(_ARITHMETIC_PREFIXES) and name not in _KEPT:
             del os.environ[name]
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ["KERAS_NNX_ENABLED"] = "0"  # only this overrides keras.json
+
+
+def set_up_keras() -> None:
+    """Sets all that changes weights besides the configuration, whatever the environment says.
+
+    One seed then gives one result. The environment is cleaned (`clean_environment`); backend,
+    floatx, data format and epsilon are not those of keras.json
+    (https://keras.io/api/utils/config_utils/). Later calls set the same.
+
+    Raises:
+      UserError: Keras runs on another backend already, or its file of settings is damaged.
+    """
+    clean_environment()
     try:
         import keras
     # Keras and TensorFlow's copy of it check the file in different ways.
