@@ -10,8 +10,10 @@ import numpy as np
 from PIL import Image
 
 from demo import auth, examples, handlers, serving, text
+from trainer.data import radiograph
 from trainer.inference import batch
 
+_COLUMN_WIDTHS = {"filename": 160, "verdict": 100, "reason": 380}  # pixels
 _FIGURES = {
     "Beside its controls": "audit/controls.png",
     "Reliability": "evaluation/test/reliability.png",
@@ -110,10 +112,8 @@ def _classify_tab(events: handlers.Handlers, examples_folder: Path) -> None:
 
 def _upload_one(examples_folder: Path) -> gr.File:
     # Adds the upload of one file, and the examples. The content of a file decides, not its name.
-    upload = gr.File(
-        label="A frontal chest radiograph: PNG, JPEG, DICOM …, whatever its name",
-        elem_id="upload",
-    )
+    gr.Markdown(f"{radiograph.FORMATS}, of any name.", elem_id="accepted")
+    upload = gr.File(label="A frontal chest radiograph", elem_id="upload")
     paths = examples.draw_examples(examples_folder)
     gr.Markdown("Synthetic examples, drawn by a program:", elem_id="examples_title")
     gallery = gr.Gallery(
@@ -171,13 +171,15 @@ def _evidence_view(
 
 def _batch_tab(events: handlers.Handlers) -> None:
     _warnings(events.served)
-    upload = gr.File(
-        label=f"Several files, or a zip or tar of them; at most {serving.MAX_FILES}",
-        file_count="multiple",
-        elem_id="uploads",
+    gr.Markdown(
+        f"{radiograph.FORMATS}, of any name; zips and tars of them, too. At most "
+        f"{serving.MAX_FILES} files; one that cannot be read gets a row with the reason."
     )
+    upload = gr.File(label="Frontal chest radiographs", file_count="multiple", elem_id="uploads")
+    headers = batch.columns(events.served.model)
     table = gr.Dataframe(
-        headers=batch.columns(events.served.model),
+        headers=headers,
+        column_widths=[_COLUMN_WIDTHS.get(name, 130) for name in headers],
         interactive=False,
         label="Answers (click a heading to sort)",
         elem_id="table",

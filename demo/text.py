@@ -74,7 +74,7 @@ def _calibration(served: Served) -> str:
 
 def error_card(message: str) -> str:
     """Returns the card of a file that cannot be read."""
-    return _card("refused", "Not read", message)
+    return _card("refused", "Not read", message[:1].upper() + message[1:])
 
 
 def meaning(served: Served, prevalence: float) -> str:

@@ -29,7 +29,7 @@ CSS = """
   .stacked { flex-direction: column !important; flex-wrap: nowrap !important; }
   .stacked > .column { display: contents !important; }
   .stacked > .column > * { width: 100% !important; flex: none !important; order: 4; }
-  .stacked > .column > #upload { order: 1; }
+  .stacked > .column > :is(#accepted, #upload) { order: 1; }
   .stacked > .column > #verdict { order: 2; }
   .stacked > .column > #evidence, .stacked > .column > .form:has(#finding) { order: 3; }
 }

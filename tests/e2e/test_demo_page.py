@@ -113,14 +113,17 @@ def test_many_files_give_a_table_and_a_csv(page, image_files, tmp_path):
             archive.write(image_files[name], name)
         # A bad file gets its row.
         archive.writestr("broken.png", b"\x89PNG broken")
+    # Its content makes it a JPEG.
+    image_files["film.jpg"].rename(tmp_path / "film")
     page.get_by_role("tab", name="Many files").click()
-    page.set_input_files("#uploads input[type=file]", str(tmp_path / "films.zip"))
+    files = [str(tmp_path / name) for name in ("films.zip", "film")]
+    page.set_input_files("#uploads input[type=file]", files)
     page.wait_for_selector("#csv a[href]", timeout=2 * TIMEOUT)
     url = page.locator("#csv a[href]").first.get_attribute("href")
     rows = list(csv.DictReader(io.StringIO(page.request.get(url).text())))
-    assert [row["filename"] for row in rows] == ["broken.png", "eight.png", "film.dcm"]
+    assert [row["filename"] for row in rows] == ["broken.png", "eight.png", "film.dcm", "film"]
     assert rows[0]["verdict"] == "error"
-    assert rows[1]["verdict"] != "error"
+    assert rows[1]["verdict"] == rows[3]["verdict"] != "error"
 
 
 def test_the_page_can_be_used_by_keyboard(page):

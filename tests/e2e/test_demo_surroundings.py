@@ -109,7 +109,7 @@ def test_the_page_works_behind_a_reverse_proxy(served_workdir, browser, image_fi
         failed: list[str] = []
         page.on("requestfailed", lambda request: failed.append(request.url))
         page.goto(f"http://127.0.0.1:{proxy.server_address[1]}/xray/")
-        page.get_by_text("A frontal chest radiograph").wait_for(timeout=60_000)
+        page.wait_for_selector("#upload", timeout=60_000)
         # The examples are pictures that the proxy passes on.
         picture = page.locator("#examples img").first
         picture.wait_for(timeout=60_000)
