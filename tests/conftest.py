@@ -128,7 +128,9 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for (split, label), count in TINY_COUNTS.items()
         for number in range(count)
     ]
-    (folder / "groups.csv").write_text("\n".join(["filename,patient,view", *rows]) + "\n")
+    (folder / "groups.csv").write_text(
+        "\n".join(["filename,patient,view", *rows]) + "\n", encoding="utf-8"
+    )
     return folder
 
 
@@ -140,7 +142,10 @@ def tiny_data_dir(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def read_log(workdir: Path) -> list[dict[str, Any]]:
     """Reads the lines of metrics.jsonl; lines of an epoch have the key `epoch`."""
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def run_command(

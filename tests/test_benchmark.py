@@ -233,7 +233,7 @@ def test_quick_measures_every_row(tmp_path: Path) -> None:
         timeout=900,  # Two minutes on two idle cores.
     )
     assert result.returncode == 0, result.stderr
-    record = json.loads((tmp_path / "bench.json").read_text())
+    record = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     names = " ".join(row["name"] for row in record["rows"])
     for name in ROW_NAMES:
         assert name in names
@@ -258,7 +258,7 @@ def write_reference_record(folder: Path, seed: int, reached: int | None) -> None
     ]
     folder.mkdir()
     record = {"seed": seed, "seconds": 400.0, "epochs": epochs}
-    (folder / "reference.json").write_text(json.dumps(record))
+    (folder / "reference.json").write_text(json.dumps(record), encoding="utf-8")
 
 
 def write_project_record(folder: Path, accuracy: float) -> None:
@@ -266,9 +266,9 @@ def write_project_record(folder: Path, accuracy: float) -> None:
     (folder / "model").mkdir(parents=True)
     (folder / "model" / "model.keras").write_bytes(b"")
     metrics = {"seconds": {"training": 20.0, "total": 40.0}, "steps": 10}
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     line = {"step": 5, "epoch": 1, "validation_accuracy": accuracy}
-    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
 
 
 def step_graph(model: str) -> tf.compat.v1.GraphDef:

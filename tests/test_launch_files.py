@@ -29,7 +29,7 @@ def parse(arguments: list[str]) -> TrainConfig:
 @pytest.fixture
 def manifest() -> dict[str, dict]:
     """The objects of the manifest by kind."""
-    objects = list(yaml.safe_load_all((FOLDER / "multi_worker.yaml").read_text()))
+    objects = list(yaml.safe_load_all((FOLDER / "multi_worker.yaml").read_text(encoding="utf-8")))
     assert [entry["apiVersion"] for entry in objects] == ["v1", "batch/v1"]
     return {entry["kind"]: entry for entry in objects}
 
@@ -94,7 +94,7 @@ def test_slurm_script_gives_each_node_its_index(tmp_path):
         "python": 'echo "$TF_CONFIG"; echo "$@"',
     }
     for name, body in stubs.items():
-        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     result = subprocess.run(
         ["bash", FOLDER / "multi_worker.slurm", "--workdir=/shared/my run"],

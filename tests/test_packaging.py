@@ -20,13 +20,13 @@ from tests.conftest import ROOT
 PIN = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.!+]+)(?: ; (?P<marker>.+))?"
 )
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 OWN_PACKAGES = {"trainer", "tests", "demo"}
 
 
 def pins() -> list[re.Match]:
     """Returns the lines of the lock, each as a match of PIN."""
-    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
     matches = [PIN.fullmatch(line) for line in lines]
     malformed = [line for line, match in zip(lines, matches, strict=True) if not match]
     assert not malformed, f"not of the form name==version ; marker: {malformed}"
@@ -142,6 +142,22 @@ def test_make_train_runs_the_documented_command():
         check=True,
     )
     assert plan.stdout.splitlines()[-1] == ".venv/bin/python -m trainer.main --epochs=13 --seed=3"
+
+
+@pytest.mark.parametrize("folder", ["trainer", "demo", "datasets", "tests"])
+def test_text_files_have_an_encoding(folder):
+    # Ruff's PLW1514 sees `open`, and methods of a path only where it can infer the type.
+    positions = {"read_text": 0, "write_text": 1}
+    missing = []
+    for source in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            names = {keyword.arg for keyword in node.keywords}
+            position = positions.get(node.func.attr)
+            if position is not None and "encoding" not in names and len(node.args) <= position:
+                missing.append(f"{source.relative_to(ROOT)}:{node.lineno}")
+    assert not missing, f"give encoding='utf-8': {missing}"
 
 
 def test_no_tracked_file_contains_the_path_of_this_checkout():

@@ -81,7 +81,7 @@ _KERAS_JSON = {
 
 def write_keras_home(folder: Path, **settings) -> str:
     folder.mkdir()
-    (folder / "keras.json").write_text(json.dumps(_KERAS_JSON | settings))
+    (folder / "keras.json").write_text(json.dumps(_KERAS_JSON | settings), encoding="utf-8")
     return str(folder)
 
 

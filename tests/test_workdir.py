@@ -21,7 +21,7 @@ def open_workdir(config: TrainConfig, dataset: dict = FINGERPRINT) -> Workdir:
 
 def test_config_json_holds_the_resolved_and_the_requested_settings(tmp_path):
     workdir = open_workdir(TrainConfig(workdir=str(tmp_path / "run"), epochs=3))
-    record = json.loads((workdir.path / "config.json").read_text())
+    record = json.loads((workdir.path / "config.json").read_text(encoding="utf-8"))
     assert record["config"]["epochs"] == 3
     assert record["config"]["learning_rate"] == 1e-3  # of the model's recipe
     assert record["requested"]["learning_rate"] is None
@@ -46,12 +46,12 @@ def test_same_settings_open_it_again_and_others_are_refused_with_the_difference(
 def test_a_workdir_of_an_earlier_version_opens_with_the_same_settings(tmp_path):
     config = TrainConfig(workdir=str(tmp_path / "run"))
     path = open_workdir(config).path / "config.json"
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     # Version 0.1.0 had none of these settings.
     later = ("view", "on_no_lungs", "paint_opacities", "swap_backgrounds", "tone", "gamma", "jpeg")
     for name in (*later, "coarsen", "blur", "sharpen", "noise"):
         del record["config"][name]
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(record), encoding="utf-8")
     open_workdir(config)
     with pytest.raises(UserError, match="view: whole → lungs"):
         open_workdir(dataclasses.replace(config, view="lungs"))
@@ -62,7 +62,7 @@ def test_extending_records_the_earlier_epochs_and_moves_the_scores(tmp_path):
     workdir = open_workdir(config)
     workdir_lib.write_json(workdir.path / "metrics.json", {"epochs": 13})
     longer = open_workdir(dataclasses.replace(config, epochs=20, extend=True))
-    record = json.loads((workdir.path / "config.json").read_text())
+    record = json.loads((workdir.path / "config.json").read_text(encoding="utf-8"))
     assert record["config"]["epochs"] == 20
     assert record["extended_from"] == [13]
     assert not longer.finished
@@ -73,7 +73,7 @@ def test_extending_records_the_earlier_epochs_and_moves_the_scores(tmp_path):
 
 
 def test_folder_with_other_files_is_not_touched(tmp_path):
-    (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(UserError, match="new or empty"):
         open_workdir(TrainConfig(workdir=str(tmp_path)))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
@@ -81,14 +81,14 @@ def test_folder_with_other_files_is_not_touched(tmp_path):
 
 def test_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path):
     # Tests may run as root, who can write to any folder, but not below a file.
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="cannot write") as caught:
         open_workdir(TrainConfig(workdir=str(tmp_path / "file" / "run")))
     assert "\n" not in str(caught.value)
 
 
 def test_damaged_config_json_is_named(tmp_path):
-    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"config\.json is damaged"):
         open_workdir(TrainConfig(workdir=str(tmp_path)))
 
@@ -101,7 +101,7 @@ def test_history_is_truncated_to_a_step_and_loses_a_partial_line(tmp_path):
         log.write('{"step": 6, "lo')  # as after a kill in the middle of a write
     assert [line["step"] for line in workdir.history()] == [1, 2, 3, 4, 5]
     assert [line["step"] for line in workdir.truncate_history(3)] == [1, 2, 3]
-    assert (workdir.path / "metrics.jsonl").read_text().count("\n") == 3
+    assert (workdir.path / "metrics.jsonl").read_text(encoding="utf-8").count("\n") == 3
 
 
 def test_new_folders_never_collide(tmp_path, monkeypatch):

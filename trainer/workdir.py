@@ -247,7 +247,7 @@ def _append(path: Path, values: dict[str, Any]) -> None:
 
 def _replace(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)  # atomic on POSIX and on Windows
 
 

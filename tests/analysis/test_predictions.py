@@ -70,7 +70,7 @@ def test_two_classes_have_a_positive_one():
     ["", "filename,group\n", "filename,group,label,probability_a\nx,y,b,0.5\n"],
 )
 def test_another_file_is_rejected_with_one_line(tmp_path, text):
-    (tmp_path / "test.csv").write_text(text)
+    (tmp_path / "test.csv").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"test\.csv"):
         predictions.read(tmp_path / "test.csv", None)
 

@@ -229,7 +229,7 @@ def test_restoring_inverts_the_alteration():
 
 def test_real_radiographs_pass_and_inverted_or_turned_ones_do_not(sample_dir):
     folder = sample_dir / "covid_update"
-    lines = (folder / "groups.csv").read_text().splitlines()[1:]
+    lines = (folder / "groups.csv").read_text(encoding="utf-8").splitlines()[1:]
     group_of = dict(line.split(",")[:2] for line in lines)
 
     def read(split: str, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -69,7 +69,7 @@ def test_original_bytes_are_stored_but_no_name_of_a_patient(tmp_path):
 def test_bad_manual_dir_is_an_error_and_starts_no_download(name, tmp_path, monkeypatch):
     monkeypatch.setattr(MODULE.kaggle, "download", lambda handle: pytest.fail("asked Kaggle"))
     (tmp_path / "empty").mkdir()
-    (tmp_path / "text.zip").write_text("not a zip")
+    (tmp_path / "text.zip").write_text("not a zip", encoding="utf-8")
     builder = MODULE.Builder(data_dir=str(tmp_path / "data"), config="gray500")
     settings = tfds.download.DownloadConfig(manual_dir=str(tmp_path / name), try_download_gcs=False)
     with pytest.raises(Exception, match=name) as caught:

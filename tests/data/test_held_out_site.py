@@ -120,9 +120,9 @@ def write_films(folder: Path) -> Path:
 
 def test_a_set_of_a_fixed_name_is_prepared_beside_that_of_its_own_splits(tmp_path):
     folder = write_films(tmp_path / "films")
-    table = (folder / "labels.csv").read_text()
+    table = (folder / "labels.csv").read_text(encoding="utf-8")
     table = table.replace("clear", "NORMAL").replace("opacities", "PNEUMONIA")
-    (folder / "labels.csv").write_text(table)
+    (folder / "labels.csv").write_text(table, encoding="utf-8")
     opened = [
         open_set(tmp_path / "data", "chest_xray_pneumonia", folder, prepared_side=64, **fields)
         for fields in ({}, {"hold_out_site": "B"})
@@ -145,7 +145,7 @@ def test_a_run_is_tested_on_the_images_of_the_site_alone(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "site A held out as test" in done.stdout
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["dataset"]["images"] == {"train": 24, "test": 24}
     assert metrics["test"]["accuracy"]["n"] == 24
     with open(tmp_path / "run" / "predictions" / "test.csv", encoding="utf-8") as file:

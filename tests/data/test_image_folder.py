@@ -59,7 +59,7 @@ def test_patients_and_columns_come_from_groups_csv(folder):
         "Train\\covid\\covid_002.png,p2,AP",
         "none.png,p9,PA",
     ]
-    (folder / "groups.csv").write_text("\n".join(lines) + "\n")
+    (folder / "groups.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     source = find(folder)
     covid = [entry for entry in source.splits["Train"] if entry.label == "covid"]
     assert [(entry.group, entry.columns["view"]) for entry in covid] == [
@@ -96,18 +96,20 @@ def test_fingerprint_depends_on_files_sizes_and_groups(folder):
     with open(copy, "ab") as file:
         file.write(b"\0")
     fingerprints.add(find(folder).fingerprint)
-    (folder / "groups.csv").write_text("filename,patient\ncopy.png,p\n")
+    (folder / "groups.csv").write_text("filename,patient\ncopy.png,p\n", encoding="utf-8")
     fingerprints.add(find(folder).fingerprint)
     assert len(fingerprints) == 4
 
 
 def test_exclusions_must_name_existing_files(folder):
-    (folder / "exclude.txt").write_text("# unreadable\nTrain/covid/covid_001.png\n")
+    (folder / "exclude.txt").write_text(
+        "# unreadable\nTrain/covid/covid_001.png\n", encoding="utf-8"
+    )
     source = find(folder)
     assert len(source.splits["Train"]) == 4
     assert "exclude.txt" in "\n".join(source.remarks)
     # A typing error must not leave a file in.
-    (folder / "exclude.txt").write_text("Train/covid/typo.png\n")
+    (folder / "exclude.txt").write_text("Train/covid/typo.png\n", encoding="utf-8")
     assert "typo.png" in error_message(folder)
 
 
@@ -118,7 +120,7 @@ def test_exclusions_must_name_existing_files(folder):
         (lambda root: shutil.rmtree(root / "Test" / "covid"), "no images of class covid"),
         (lambda root: shutil.rmtree(root), "is not a folder"),
         (
-            lambda root: (root / "groups.csv").write_text("name,id\na,b\n"),
+            lambda root: (root / "groups.csv").write_text("name,id\na,b\n", encoding="utf-8"),
             "needs the columns filename and patient",
         ),
     ],
@@ -148,7 +150,7 @@ def test_two_sets_side_by_side_are_rejected(folder, tmp_path):
     ],
 )
 def test_ambiguous_rows_are_rejected(folder, rows, words):
-    (folder / "groups.csv").write_text(f"filename,patient\n{rows}\n")
+    (folder / "groups.csv").write_text(f"filename,patient\n{rows}\n", encoding="utf-8")
     assert words in error_message(folder)
 
 
@@ -156,7 +158,7 @@ def test_rows_may_be_short_and_may_use_the_folders_real_names(folder):
     (folder / "Train" / "non_covid").rename(folder / "Train" / "Non-COVID")
     # The first row is short, the second names the real folder.
     rows = "patient,filename\np1\np2,Train/Non-COVID/non_covid_000.png\n"
-    (folder / "groups.csv").write_text(rows)
+    (folder / "groups.csv").write_text(rows, encoding="utf-8")
     groups = {entry.filename: entry.group for entry in find(folder).splits["Train"]}
     assert groups["Train/non_covid/non_covid_000.png"] == "p2"
     assert groups["Train/non_covid/non_covid_001.png"] == "Train/non_covid/non_covid_001.png"

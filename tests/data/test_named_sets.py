@@ -75,9 +75,9 @@ def test_a_part_of_nih_may_lie_in_one_folder_with_one_finding_an_image(tmp_path)
         (tmp_path / name).write_bytes(b"")
     lines = [f"{name},{finding},{index}" for index, (name, finding) in enumerate(rows)]
     table = "\n".join(["Image Index,Finding Labels,Patient ID", *lines])
-    (tmp_path / "Data_Entry_2017.csv").write_text(table)
-    (tmp_path / "train_val_list.txt").write_text("1.png\n2.png\n")
-    (tmp_path / "test_list.txt").write_text("3.png\n4.png\n")
+    (tmp_path / "Data_Entry_2017.csv").write_text(table, encoding="utf-8")
+    (tmp_path / "train_val_list.txt").write_text("1.png\n2.png\n", encoding="utf-8")
+    (tmp_path / "test_list.txt").write_text("3.png\n4.png\n", encoding="utf-8")
     config = TrainConfig(dataset="nih_chest_xray14", manual_dir=str(tmp_path))
     source = prepared.find_source(config)
     marked = {

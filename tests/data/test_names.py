@@ -115,7 +115,7 @@ STRANGE = ["s/x_0.png", "s/x_1.png", "s/x_2.png", "s/x_3.png", "s/x_4.png"]
 )
 def test_table_of_other_images_is_an_error_that_shows_both(tmp_path, file, content):
     folder = write_set(tmp_path / "set", COUNTS)
-    (folder / file).write_text(content)
+    (folder / file).write_text(content, encoding="utf-8")
     readers = [lambda: radiograph_set.read(folder, Named())]
     if file in annotations.FILES:
         readers.append(lambda: image_folder.find(folder, ("Train", "Test"), CLASSES))
@@ -139,7 +139,7 @@ def test_table_of_other_images_is_an_error_that_shows_both(tmp_path, file, conte
 def test_lists_of_other_images_are_an_error(tmp_path):
     folder = write_set(tmp_path / "set", COUNTS)
     for name in ("train_val_list.txt", "test_list.txt"):
-        (folder / name).write_text("\n".join(STRANGE))
+        (folder / name).write_text("\n".join(STRANGE), encoding="utf-8")
     with pytest.raises(tables.TableError, match=r"s/x_0\.png and s/x_1\.png"):
         radiograph_set.read(folder, Named())
 
@@ -150,7 +150,7 @@ def test_tables_of_a_part_or_of_more_than_the_set_are_read(tmp_path):
     part = [f"{name},p" for name in names[:2]]
     more = [f"{name},{index}" for index, name in enumerate(names)] + [f"{n},q" for n in STRANGE * 9]
     for rows in (part, more):
-        (folder / "groups.csv").write_text("\n".join(["filename,patient", *rows]))
+        (folder / "groups.csv").write_text("\n".join(["filename,patient", *rows]), encoding="utf-8")
         for groups in groups_of(folder):
             assert len(set(groups.values())) == len(names) - (rows is part)
 
@@ -164,15 +164,17 @@ def test_patients_beside_joined_tables_are_read(tmp_path):
             f"{path.relative_to(folder).as_posix()},{row[-5:]}"
             for path, row in zip(chosen, rows, strict=True)
         ]
-        (folder / f"{split}.csv").write_text("\n".join(["filename,label", *lines]))
+        (folder / f"{split}.csv").write_text(
+            "\n".join(["filename,label", *lines]), encoding="utf-8"
+        )
     patients = [f"{path.relative_to(folder).as_posix()},p{i // 3}" for i, path in enumerate(names)]
-    (folder / "groups.csv").write_text("\n".join(["filename,patient", *patients]))
+    (folder / "groups.csv").write_text("\n".join(["filename,patient", *patients]), encoding="utf-8")
     assert set(radiograph_set.read(folder, Named()).groups) == {"p0", "p1", "p2"}
 
 
 def test_tables_that_name_no_images_are_named(tmp_path):
     folder = write_set(tmp_path / "set", COUNTS)
-    (folder / "scanners.csv").write_text("scanner,room\nA,1\nB,2\n")
+    (folder / "scanners.csv").write_text("scanner,room\nA,1\nB,2\n", encoding="utf-8")
     images = radiograph_set.read(folder, Named())
     assert any("scanners.csv" in line for line in images.remarks)
 
@@ -204,10 +206,12 @@ def test_names_with_line_breaks_stay_in_one_line(tmp_path):
     folder = write_set(tmp_path / "set", COUNTS)
     for path in sorted(folder.rglob("*.png")):
         path.rename(path.with_name(f"a\n{path.name}"))
-    (folder / "Train" / "covid" / "b\nc").write_text("no image")
+    (folder / "Train" / "covid" / "b\nc").write_text("no image", encoding="utf-8")
     for line in image_folder.find(folder, ("Train", "Test"), CLASSES).remarks:
         assert "\n" not in line
-    (folder / "groups.csv").write_text('filename,patient\n"x\ny.png",p\nz.png,p\n')
+    (folder / "groups.csv").write_text(
+        'filename,patient\n"x\ny.png",p\nz.png,p\n', encoding="utf-8"
+    )
     for read in (
         lambda: image_folder.find(folder, ("Train", "Test"), CLASSES),
         lambda: radiograph_set.read(folder, Named()),
@@ -221,6 +225,6 @@ def test_a_set_of_validation_alone_is_an_error(tmp_path):
     folder = write_set(tmp_path / "set", COUNTS)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     rows = [f"{name},validation" for name in names]
-    (folder / "table.csv").write_text("\n".join(["filename,split", *rows]))
+    (folder / "table.csv").write_text("\n".join(["filename,split", *rows]), encoding="utf-8")
     with pytest.raises(UserError, match="validation alone"):
         any_source.find(folder, tmp_path, TrainConfig())

@@ -35,7 +35,9 @@ def test_cells_that_stand_for_no_patient_never_join_images(folder, cell):
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     rows = [f'{name},"{cell}","{cell}"' for name in names[:20]]
     rows += [f"{name},p1,A" for name in names[20:22]] + [f"{name},p2,B" for name in names[22:]]
-    (folder / "groups.csv").write_text("\n".join(["filename,patient,site", *rows]) + "\n")
+    (folder / "groups.csv").write_text(
+        "\n".join(["filename,patient,site", *rows]) + "\n", encoding="utf-8"
+    )
     for groups, remarks in readers(folder):
         assert len(set(groups.values())) == 22
         assert any(line.startswith("20 images have no patient in groups.csv") for line in remarks)
@@ -60,7 +62,9 @@ def test_other_cells_are_patients(cell):
 def test_patient_with_a_fifth_of_the_set_or_in_both_splits_is_warned_of(folder):
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
     rows = [f"{name},{'unknown' if index % 2 else index}" for index, name in enumerate(names)]
-    (folder / "groups.csv").write_text("\n".join(["filename,patient", *rows]) + "\n")
+    (folder / "groups.csv").write_text(
+        "\n".join(["filename,patient", *rows]) + "\n", encoding="utf-8"
+    )
     for _, remarks in readers(folder):
         text = "\n".join(remarks)
         assert "WARNING: one patient has 12 of 24 images" in text

@@ -66,7 +66,7 @@ def test_unreadable_file_stops_the_build_and_a_second_build_succeeds(tmp_path):
     # A failed build leaves no records.
     assert not list((data_dir / "covid_xray").rglob("*.tfrecord*"))
     # The fix that the message proposes.
-    (folder / "exclude.txt").write_text("Train/covid/covid_001.png\n")
+    (folder / "exclude.txt").write_text("Train/covid/covid_001.png\n", encoding="utf-8")
     data = open_set(data_dir, manual_dir=folder)
     assert data.fingerprint["images"] == {"train": 4, "test": 4}
 
@@ -86,7 +86,9 @@ def test_unreadable_files_may_be_left_out_and_are_listed_in_the_metadata(tmp_pat
     # Whoever opens the set later is told, too.
     again = open_set(tmp_path / "data")
     assert again.unreadable == data.unreadable
-    metadata = json.loads((Path(data.builder.data_path) / "metadata.json").read_text())
+    metadata = json.loads(
+        (Path(data.builder.data_path) / "metadata.json").read_text(encoding="utf-8")
+    )
     assert set(metadata["unreadable"]) == set(broken)
 
 
@@ -125,7 +127,9 @@ def test_original_configuration_stores_the_bytes_but_no_tags_of_a_dicom(tmp_path
 
 def test_pips_datasets_package_does_not_interfere(tiny_data_dir, tmp_path):
     (tmp_path / "datasets").mkdir()
-    (tmp_path / "datasets" / "__init__.py").write_text("name = 'the installed one'\n")
+    (tmp_path / "datasets" / "__init__.py").write_text(
+        "name = 'the installed one'\n", encoding="utf-8"
+    )
     code = f"""
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
@@ -184,8 +188,8 @@ def test_new_folder_with_a_builder_is_opened_by_its_name(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "third_dataset_builder.py").write_text(source, "utf-8")
     shutil.copy(ROOT / "datasets" / "phantom" / "TAGS.txt", folder)
-    (folder / "README.md").write_text("A third set.")
-    (folder / "CITATIONS.bib").write_text("")
+    (folder / "README.md").write_text("A third set.", encoding="utf-8")
+    (folder / "CITATIONS.bib").write_text("", encoding="utf-8")
     monkeypatch.setattr(prepared, "_FOLDER", tmp_path / "datasets")
     config = TrainConfig(data_dir=str(tmp_path), phantom_train=8, phantom_test=4)
     # The choices of --dataset come from the checkout, so the name is set without a check.
@@ -222,7 +226,9 @@ def test_data_dir_follows_tfds(monkeypatch):
 def test_tfds_build_works_from_the_root(name, tiny_folder, tmp_path):
     # Pip's package of the same name must not interfere.
     (tmp_path / "pip" / "datasets").mkdir(parents=True)
-    (tmp_path / "pip" / "datasets" / "__init__.py").write_text("raise ImportError('not this one')")
+    (tmp_path / "pip" / "datasets" / "__init__.py").write_text(
+        "raise ImportError('not this one')", encoding="utf-8"
+    )
     arguments = [f"datasets/{name}", "--data_dir", str(tmp_path), "--config", "gray500"]
     if name == "covid_xray":
         file = shutil.make_archive(str(tmp_path / "archive"), "zip", tiny_folder)

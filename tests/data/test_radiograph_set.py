@@ -282,8 +282,8 @@ def test_a_table_a_split_is_read(tmp_path):
 
 def test_the_official_lists_of_nih_decide_the_split(tmp_path):
     write(tmp_path, "images/a.png images/b.png", labels_csv=TABLES["NIH ChestX-ray14"][1])
-    (tmp_path / "train_val_list.txt").write_text("a.png\n")
-    (tmp_path / "test_list.txt").write_text("b.png\n")
+    (tmp_path / "train_val_list.txt").write_text("a.png\n", encoding="utf-8")
+    (tmp_path / "test_list.txt").write_text("b.png\n", encoding="utf-8")
     result = radiograph_set.read(tmp_path, Named())
     assert result.splits == ["train", "test"]
     assert result.groups == ["1", "1"]
@@ -368,7 +368,7 @@ def test_excluded_images_are_left_out_and_must_exist(tmp_path):
     assert describe(result) == {"a.png": ":pos", "b.png": ":neg"}
     assert "exclude.txt" in result.remarks[0]
     for line in ("c.png", "b.png"):  # None of that name, and two.
-        (tmp_path / "exclude.txt").write_text(line)
+        (tmp_path / "exclude.txt").write_text(line, encoding="utf-8")
         with pytest.raises(UserError, match=line):
             radiograph_set.read(tmp_path, Named())
 

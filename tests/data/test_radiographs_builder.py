@@ -209,7 +209,7 @@ def test_three_classes_from_a_table_to_predictions(tmp_path):
     trained = run_command("-m", "trainer.main", f"--manual_dir={folder}", *small, *flags)
     assert trained.returncode == 0, trained.stderr
     assert "3 classes by folder (normal, effusion, pneumonia)" in trained.stdout
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["dataset"]["class_names"] == ["normal", "effusion", "pneumonia"]
     assert sum(metrics["dataset"]["images"].values()) == 72
     # The folder may go: the run has what it was trained on.

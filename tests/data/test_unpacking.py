@@ -65,7 +65,7 @@ def test_links_bombs_and_damaged_archives_are_rejected(tmp_path, monkeypatch):
     data[200:260] = bytes(60)
     damaged.write_bytes(data)
     text = tmp_path / "text.zip"
-    text.write_text("no zip")
+    text.write_text("no zip", encoding="utf-8")
     # Packs at about 1000 to 1; the limit is 200.
     bomb = write_zip(tmp_path / "bomb.zip", {"zeros": bytes(2_000_000)})
     # Small archives are exempt from the ratio.
@@ -95,7 +95,7 @@ def test_entries_that_no_disk_can_hold_get_one_line(tmp_path, entries, words):
 
 
 def test_unwritable_folder_is_named(tmp_path):
-    (tmp_path / "file").write_text("a file, not a folder")
+    (tmp_path / "file").write_text("a file, not a folder", encoding="utf-8")
     file = write_zip(tmp_path / "set.zip", {"a": b"x"})
     assert "--data_dir" in error_message(file, tmp_path / "file" / "parent")
 

@@ -270,7 +270,7 @@ def test_the_newest_finished_run_is_served(tmp_path):
     # Without metrics.json a run is not finished.
     with pytest.raises(UserError, match="make train"):
         serving.newest_run(tmp_path)
-    (tmp_path / "r0" / "metrics.json").write_text("{}")
+    (tmp_path / "r0" / "metrics.json").write_text("{}", encoding="utf-8")
     assert serving.newest_run(tmp_path).name == "r0"
 
 

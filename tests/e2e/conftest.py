@@ -64,9 +64,9 @@ def served_workdir(tmp_path_factory) -> Path:
     fitted = refusal.fit(squares, features, np.arange(80).astype(str))
     network.save(model_folder / "model.keras")
     # trainer.evaluation reads the facts here; the export has its own.
-    (model_folder / "model.json").write_text(json.dumps(FACTS))
+    (model_folder / "model.json").write_text(json.dumps(FACTS), encoding="utf-8")
     exporting.write(model_folder, network, FACTS, fitted.to_arrays(), ("onnx",), squares[:2])
-    (folder / "metrics.json").write_text(json.dumps(METRICS))
+    (folder / "metrics.json").write_text(json.dumps(METRICS), encoding="utf-8")
     return folder
 
 

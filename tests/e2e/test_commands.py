@@ -153,14 +153,14 @@ def test_default_phantom_run_passes_and_no_control_without_lungs_does(tmp_path):
         timeout=900,
     )
     assert result.returncode == 0, result.stderr
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["test"]["roc_auc"]["value"] > 0.95
     for name, control in metrics["controls"].items():
         if control["kind"] == "no_lung":  # Its AUC must be compatible with chance.
             assert control["roc_auc"]["low"] <= 0.5 <= control["roc_auc"]["high"], name
-    assert "No shortcut found" in (tmp_path / "run" / "report.html").read_text()
+    assert "No shortcut found" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     evaluation = tmp_path / "run" / "evaluation" / "test" / "evaluation.json"
-    game = json.loads(evaluation.read_text())["explanation"]["pointing_game"]
+    game = json.loads(evaluation.read_text(encoding="utf-8"))["explanation"]["pointing_game"]
     assert game["hits"]["value"] > game["chance"]["value"]
 
 
@@ -187,7 +187,7 @@ def test_audit_names_the_planted_shortcut_first(shortcut, control, tmp_path):
         timeout=600,
     )
     assert result.returncode == 0, result.stderr
-    audit = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    audit = json.loads((tmp_path / "audit" / "audit.json").read_text(encoding="utf-8"))
     assert audit["shortcuts"][0] == control
     assert "SHORTCUTS" in result.stdout
 
@@ -240,7 +240,9 @@ def test_empty_class_and_missing_split_are_named(tmp_path):
 
 
 def test_workdir_that_is_a_file_or_holds_other_files_is_not_touched(tiny_data_dir, tmp_path):
-    (tmp_path / "file").write_text("content")  # Nothing can be written below a file, even by root.
+    (tmp_path / "file").write_text(
+        "content", encoding="utf-8"
+    )  # Nothing can be written below a file, even by root.
     flags = ("--dataset=covid_xray", f"--data_dir={tiny_data_dir}")
     for workdir, message in (
         (tmp_path / "file" / "run", "cannot write"),
@@ -250,12 +252,12 @@ def test_workdir_that_is_a_file_or_holds_other_files_is_not_touched(tiny_data_di
         assert message in error
         assert "\n" not in error
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert (tmp_path / "file").read_text() == "content"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "content"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
 def test_data_dir_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     error = error_of("--dataset=phantom", f"--data_dir={tmp_path / 'file' / 'data'}")
     assert "--data_dir" in error
     assert "\n" not in error
@@ -292,7 +294,7 @@ def test_auto_without_a_network_trains_on_phantoms_and_says_so(tmp_path):
     assert "SYNTHETIC" in result.stdout
     assert "--manual_dir" in result.stderr
     for name in ("metrics.json", "model/model.json"):
-        assert '"synthetic": true' in (tmp_path / "run" / name).read_text()
+        assert '"synthetic": true' in (tmp_path / "run" / name).read_text(encoding="utf-8")
     again = run_command(*arguments, **offline)
     assert again.returncode == 0
     assert "this run had finished before" in again.stdout
@@ -327,7 +329,7 @@ def test_ctrl_c_saves_a_checkpoint_and_prints_the_resume_command(tiny_data_dir, 
     assert "Traceback" not in error
     assert "to go on: python -m trainer.main" in error
     assert f"--workdir={tmp_path / 'run'}" in error
-    log = (tmp_path / "run" / "metrics.jsonl").read_text()
+    log = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8")
     # The checkpoint is of the last logged step: no step is lost.
     last_step = max(json.loads(line)["step"] for line in log.splitlines())
     assert (tmp_path / "run" / "checkpoints" / f"step-{last_step:08d}.json").exists()

@@ -28,7 +28,7 @@ def test_scripts_get_typed_json(address, image_files, tmp_path):
     assert model["class_names"] == FACTS["class_names"]
     assert model["test"]["accuracy"] == ESTIMATE
     # A named error reaches the script.
-    (tmp_path / "x.png").write_text("no picture")
+    (tmp_path / "x.png").write_text("no picture", encoding="utf-8")
     with pytest.raises(Exception, match="PNG, JPEG, DICOM"):
         client.predict(handle_file(str(tmp_path / "x.png")), api_name="/classify")
 

@@ -99,7 +99,7 @@ def test_a_photograph_is_refused_and_a_text_is_not_read(page, tmp_path):
     assert "%" not in verdict
     reload(page)
     # A script under the name of an image.
-    (tmp_path / "fake.png").write_text("<svg onload='alert(1)'></svg>")
+    (tmp_path / "fake.png").write_text("<svg onload='alert(1)'></svg>", encoding="utf-8")
     upload(page, tmp_path / "fake.png")
     page.wait_for_selector("#verdict .card.refused", timeout=TIMEOUT)
     verdict = page.inner_text("#verdict")
@@ -208,4 +208,4 @@ def test_a_disagreement_is_stored_only_after_consent(
     files = list(folder.iterdir())
     assert len(files) == 1
     assert files[0].suffix == ".json"
-    assert "Doe" not in files[0].read_text()
+    assert "Doe" not in files[0].read_text(encoding="utf-8")

@@ -68,8 +68,8 @@ def test_every_finding_is_told_apart_and_no_control_tells_any(workdir):
 def test_report_card_and_maps_show_every_finding(workdir):
     evaluation = read(workdir / "evaluation" / "test" / "evaluation.json")
     assert [row["finding"] for row in evaluation["findings"]] == list(NAMES)
-    report = (workdir / "report.html").read_text()
-    card = (workdir / "MODEL_CARD.md").read_text()
+    report = (workdir / "report.html").read_text(encoding="utf-8")
+    card = (workdir / "MODEL_CARD.md").read_text(encoding="utf-8")
     for name in NAMES:
         assert report.count(f"<td>{name}</td>") >= 3
         assert f"| {name} |" in card

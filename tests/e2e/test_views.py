@@ -34,7 +34,7 @@ def test_predict_sees_the_squares_that_the_test_split_was_scored_on(tmp_path):
         timeout=600,
     )
     assert trained.returncode == 0, trained.stderr
-    facts = json.loads((workdir / "model" / "model.json").read_text())
+    facts = json.loads((workdir / "model" / "model.json").read_text(encoding="utf-8"))
     assert facts["view"] == {"name": "lungs", "segmenter": 1}
     with open(workdir / "predictions" / "test.csv", encoding="utf-8", newline="") as file:
         scored = {row["filename"]: row for row in csv.DictReader(file)}

@@ -28,8 +28,8 @@ def new_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     folder.mkdir(parents=True)
     (folder / "hospital_dataset_builder.py").write_text(text, "utf-8")
     # TFDS reads the files beside a builder.
-    (folder / "README.md").write_text("A hospital's set.")
-    (folder / "CITATIONS.bib").write_text("")
+    (folder / "README.md").write_text("A hospital's set.", encoding="utf-8")
+    (folder / "CITATIONS.bib").write_text("", encoding="utf-8")
     shutil.copy(source.with_name("TAGS.txt"), folder)
     monkeypatch.setattr(prepared, "_FOLDER", tmp_path / "datasets")
     yield "hospital"
@@ -76,7 +76,7 @@ def test_a_new_set_is_audited_with_its_own_classes(
 def test_a_folder_with_other_files_is_refused(tmp_path: Path, tiny_folder: Path) -> None:
     output = tmp_path / "mine"
     output.mkdir()
-    (output / "thesis.txt").write_text("years")
+    (output / "thesis.txt").write_text("years", encoding="utf-8")
     with pytest.raises(UserError, match="holds other files"):
         audit.audit_set(make_config("covid_xray", tiny_folder), str(output))
     # Nothing was written beside it.

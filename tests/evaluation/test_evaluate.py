@@ -55,11 +55,11 @@ def test_metrics_report_and_card_have_the_controls_and_warnings(run_path: Path) 
     sentence = metrics["comparison"]["sentence"]
     assert "lungs" in sentence or "no lung" in sentence
     # The report must open without a network.
-    page = (run_path / "report.html").read_text()
+    page = (run_path / "report.html").read_text(encoding="utf-8")
     assert sentence.split(":")[0] in page
     assert "not a medical device" in page.lower()
     assert "http" not in page.replace("http-equiv", ""), "the page loads something from outside"
-    card = (run_path / "MODEL_CARD.md").read_text()
+    card = (run_path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlicense:")
     assert "Not a medical device" in card
 
@@ -159,7 +159,7 @@ def test_another_hospitals_images_are_scored_and_not_counted(
     assert evaluation["source_probe"] == {}
     assert "Source probe" not in message
     # The report has a row for each site.
-    page = (run_path / "report.html").read_text()
+    page = (run_path / "report.html").read_text(encoding="utf-8")
     assert "<td>its own test split</td>" in page
     assert "<td>hospital</td>" in page
     assert "scored" not in message.split("External")[0]
@@ -256,7 +256,7 @@ def test_audit_of_a_run_retrains_without_lungs_and_extends_the_report(run_path: 
     # Permuted labels cannot be learned: chance lies in the interval.
     auc = rows["permuted_labels"]["roc_auc"]
     assert auc["low"] <= 0.5 <= auc["high"]
-    assert "the lung fields alone" in (run_path / "report.html").read_text()
+    assert "the lung fields alone" in (run_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_folds_hold_out_every_image_once_and_give_the_last_model_its_thresholds(

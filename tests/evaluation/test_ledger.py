@@ -113,7 +113,7 @@ def test_a_truncated_line_does_not_damage_the_next(tmp_path: Path) -> None:
 
 
 def test_an_unwritable_path_gives_a_warning_of_one_line(tmp_path: Path) -> None:
-    (tmp_path / "ledger").write_text("a file where the folder should be")
+    (tmp_path / "ledger").write_text("a file where the folder should be", encoding="utf-8")
     # No exception: scores are not lost for want of a count.
     warning = ledger.append(tmp_path, SPLIT, entry())
     assert warning.startswith("warning")
@@ -135,7 +135,7 @@ def test_a_read_only_folder_gives_a_warning(tmp_path: Path) -> None:
 
 def test_a_line_is_a_json_object_of_readable_fields(tmp_path: Path) -> None:
     ledger.append(tmp_path, SPLIT, entry())
-    (line,) = ledger.path(tmp_path, SPLIT).read_text().splitlines()
+    (line,) = ledger.path(tmp_path, SPLIT).read_text(encoding="utf-8").splitlines()
     assert set(json.loads(line)) == {
         "time",
         "command",

@@ -33,7 +33,7 @@ def save(workdir: Path, network: keras.Model) -> None:
     folder.mkdir(parents=True)
     network.save(folder / "model.keras")
     facts = {"preprocessing": PREPROCESSING_VERSION}
-    (folder / "model.json").write_text(json.dumps(facts))
+    (folder / "model.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

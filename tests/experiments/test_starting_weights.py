@@ -35,10 +35,12 @@ def save(workdir: Path, network: keras.Model, model: str = "compact", **settings
     (workdir / "model").mkdir(parents=True)
     network.save(workdir / "model" / "model.keras")
     facts = {"preprocessing": PREPROCESSING_VERSION, "model": model, "class_names": CLASSES}
-    (workdir / "model" / "model.json").write_text(json.dumps(facts))
-    (workdir / "metrics.json").write_text('{"dataset": {"source_fingerprint": "a"}}')
+    (workdir / "model" / "model.json").write_text(json.dumps(facts), encoding="utf-8")
+    (workdir / "metrics.json").write_text(
+        '{"dataset": {"source_fingerprint": "a"}}', encoding="utf-8"
+    )
     config = dataclasses.asdict(make_config(**settings))
-    (workdir / "config.json").write_text(json.dumps({"config": config}))
+    (workdir / "config.json").write_text(json.dumps({"config": config}), encoding="utf-8")
     return workdir
 
 

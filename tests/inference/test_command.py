@@ -22,7 +22,7 @@ def test_a_bad_file_gets_its_row_and_the_others_theirs(workdir, squares, tmp_pat
     Image.fromarray(squares[0, ..., 0]).save(folder / "a.png")
     # The signature of a PNG and nothing after it.
     (folder / "b.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    (folder / "notes.txt").write_text("hello")
+    (folder / "notes.txt").write_text("hello", encoding="utf-8")
     file = io.BytesIO()
     Image.fromarray(squares[1, ..., 0]).save(file, "JPEG")
     with zipfile.ZipFile(folder / "c.zip", "w") as archive:
@@ -45,7 +45,7 @@ def test_a_bad_file_gets_its_row_and_the_others_theirs(workdir, squares, tmp_pat
     with pytest.raises(UserError, match="--overwrite"):
         command.predict(workdir, [folder], output)
     command.predict(workdir, [folder / "a.png"], output, overwrite=True)
-    assert len(output.read_text().splitlines()) == 2
+    assert len(output.read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_a_large_member_of_a_zip_gets_an_error_row(workdir, tmp_path, monkeypatch):

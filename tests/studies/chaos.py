@@ -116,8 +116,8 @@ def finish(processes: list[subprocess.Popen]) -> None:
 
 def outcome(workdir: Path) -> tuple[str, str]:
     """Reads (SHA-256 of the final weights, text of metrics.jsonl) of a finished run."""
-    metrics = json.loads((workdir / "metrics.json").read_text())
-    return metrics["weights_sha256"], (workdir / "metrics.jsonl").read_text()
+    metrics = json.loads((workdir / "metrics.json").read_text(encoding="utf-8"))
+    return metrics["weights_sha256"], (workdir / "metrics.jsonl").read_text(encoding="utf-8")
 
 
 def kill_once(
@@ -170,7 +170,7 @@ def at_step(step: int) -> Trigger:
 
     def trigger(workdir: Path) -> str:
         log = workdir / "metrics.jsonl"
-        reached = log.exists() and _logged_steps(log.read_text()) >= step
+        reached = log.exists() and _logged_steps(log.read_text(encoding="utf-8")) >= step
         return f"after step {step}" if reached else ""
 
     return trigger

@@ -31,7 +31,7 @@ _READ = (
     "import sys, pathlib\n"
     "from trainer.data import columns, radiograph_set\n"
     "folder = pathlib.Path(sys.argv[1])\n"
-    "filenames = (folder / 'files.lst').read_text().splitlines()\n"
+    "filenames = (folder / 'files.lst').read_text(encoding='utf-8').splitlines()\n"
     "images = radiograph_set.read_files(folder, filenames, columns.Named())\n"
     "print(images.sentence)"
 )
@@ -75,7 +75,7 @@ def write_nih(folder: Path, findings: Sequence[str]) -> list[str]:
     start = 0
     for list_name, length in NIH_ROWS.items():
         text = "\n".join(names[start : start + length])
-        (folder / list_name).write_text(text + "\n")
+        (folder / list_name).write_text(text + "\n", encoding="utf-8")
         start += length
     return [f"images_{index % 12 + 1:03d}/images/{name}" for index, name in enumerate(names)]
 
@@ -108,7 +108,7 @@ def main() -> None:
             folder = Path(temporary)
             names = write_chexpert(folder) if name == "CheXpert" else write_nih(folder, nih)
             command = [sys.executable, "-c", _READ, temporary]
-            (folder / "files.lst").write_text("\n".join(names))
+            (folder / "files.lst").write_text("\n".join(names), encoding="utf-8")
             if arguments.files:
                 command = [sys.executable, "-m", "trainer.audit", "--dry_run"]
                 command.append(f"--manual_dir={temporary}")

@@ -104,7 +104,7 @@ def build(manual_dir: Path, data_dir: Path, *flags: str) -> Cost:
         *flags,
     )
     peak = _peak_at_end(process, 0)
-    times = [float(line) for line in log.read_text().split()]
+    times = [float(line) for line in log.read_text(encoding="utf-8").split()]
     # Without the start of TensorFlow, which does not grow with the set.
     return (max(times) - min(times)) / (len(times) - 1), peak
 

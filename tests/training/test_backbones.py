@@ -183,7 +183,7 @@ def test_published_layout_of_files_is_read(tmp_path):
 
 def test_a_wrong_file_is_refused_in_one_line(tmp_path):
     write_legacy_file(tmp_path / "notop.h5", application("mobilenetv3small"))
-    (tmp_path / "text.h5").write_text("no weights")
+    (tmp_path / "text.h5").write_text("no weights", encoding="utf-8")
     for name in ("notop.h5", "text.h5"):
         with pytest.raises(UserError, match=r"^--weights=.*mobilenetv2 without its top.*notop"):
             backbones.load_weights("mobilenetv2", str(tmp_path / name))

@@ -76,7 +76,7 @@ def test_two_machines_share_the_images_with_new_views_and_noise_each_time(
     train, service, data_dir, tmp_path
 ):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text("{}")
+    (tmp_path / "run" / "config.json").write_text("{}", encoding="utf-8")
     # Without shear: zoom alone shows that views differ.
     config = models.resolve(make_config(data_dir, service, tmp_path, shear=0.0, zoom=0.1, seed=3))
     served = data_service.batches(config, Workdir(tmp_path / "run"), train, step=0, workers=1)

@@ -170,7 +170,7 @@ def _sha256(path: Path) -> str:
 
 def _is_intact(path: Path) -> bool:
     try:
-        checksums = json.loads(_seal_of(path).read_text())["sha256"]
+        checksums = json.loads(_seal_of(path).read_text(encoding="utf-8"))["sha256"]
         return bool(checksums) and all(
             _sha256(path.with_name(name)) == checksum for name, checksum in checksums.items()
         )
