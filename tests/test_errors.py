@@ -18,7 +18,7 @@ from trainer import cli, errors
             "error: run/report.html: No space left on device; check permissions and free space",
         ),
         (PermissionError(errno.EACCES, "Permission denied"), "error: Permission denied; check"),
-        (OSError("a library's own\nwords"), "error: a library's own?words"),
+        (OSError("a library's own\nwords"), "error: a library's own words"),
         (OSError(), "error: OSError"),
     ],
 )

@@ -58,6 +58,6 @@ def exit_on_user_error() -> Iterator[None]:
 
 
 def _exit(message: str) -> NoReturn:
-    # A cell of somebody's table may hold a line break.
-    print("error: " + "?".join(message.splitlines()), file=sys.stderr)
+    # A tree of folders has several lines, and a cell of somebody's table may hold a line break.
+    print("error:", *map(str.strip, message.splitlines()), file=sys.stderr)
     sys.exit(1)
