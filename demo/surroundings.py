@@ -21,7 +21,7 @@ _LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 def make_private_folder() -> Path:
-    """Makes a folder for the temporary files of this process alone, and removes it at exit.
+    """Makes a folder for this process's temporary files, removed at exit.
 
     Several users share a machine, and the folder that Gradio would use belongs to the first one.
     `tempfile` uses the folder from now on. Call it before Gradio and Matplotlib are imported: what

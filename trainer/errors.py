@@ -32,7 +32,7 @@ class OutputClosedError(UserError):
 
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
-    """Turns a `UserError` or an `OSError` into one line on stderr and an exit status.
+    """Turns `UserError` and `OSError` into one line and an exit status.
 
     The status is 1 for a mistake, 130 for `Stopped` and Ctrl-C, and 141 for a closed output.
     """

@@ -188,7 +188,7 @@ def recorded_config(path: Path) -> TrainConfig | None:
 
 
 def resume_command(path: Path) -> str:
-    """Returns the command that resumes the run of a workdir, or starts one in it."""
+    """Returns the command that resumes the run of a workdir, or starts one."""
     record = path / "config.json"
     requested = _read_config(read_json(record), "requested") if record.exists() else TrainConfig()
     # A data service gives no order of batches that could be resumed.
@@ -197,7 +197,7 @@ def resume_command(path: Path) -> str:
 
 
 def unfinished_error(path: Path) -> UserError:
-    """Returns the error of a workdir without a finished run, with the command that makes one."""
+    """Returns the error of a workdir without a finished run."""
     if path.is_file() or path.suffix in _MODEL_SUFFIXES:
         return UserError(f"{path} lies in no run; give the folder of a finished run.")
     return UserError(f"{path} holds no finished run; make one: {resume_command(path)}")

@@ -147,12 +147,12 @@ def test_lists_of_other_images_are_an_error(tmp_path):
 def test_tables_of_a_part_or_of_more_than_the_set_are_read(tmp_path):
     folder = write_set(tmp_path / "set", COUNTS)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
-    part = [f"{name},p" for name in names[:2]]
+    few = [f"{name},p" for name in names[:2]]
     more = [f"{name},{index}" for index, name in enumerate(names)] + [f"{n},q" for n in STRANGE * 9]
-    for rows in (part, more):
+    for rows in (few, more):
         (folder / "groups.csv").write_text("\n".join(["filename,patient", *rows]), encoding="utf-8")
         for groups in groups_of(folder):
-            assert len(set(groups.values())) == len(names) - (rows is part)
+            assert len(set(groups.values())) == len(names) - (rows is few)
 
 
 def test_patients_beside_joined_tables_are_read(tmp_path):

@@ -282,7 +282,7 @@ def _positive_class(labels: Labels, named: str | None) -> str | None:
 
 
 def check_splits(source: ImageFolder) -> list[str]:
-    """Checks that train has all that is to be learnt, and that test has images.
+    """Checks that train has every class, or a finding, and test an image.
 
     Returns:
       A remark where test lacks a class, or any finding.

@@ -178,7 +178,7 @@ def _compressed_size(dataset: pydicom.Dataset) -> tuple[int, int]:
 def _remove_colour(
     dataset: pydicom.Dataset, stored: np.ndarray, name: str
 ) -> tuple[np.ndarray, int]:
-    """Returns the grey picture, and the white level, of [height, width, 3] uint8 or uint16."""
+    """Returns grey pixels and the white level of [height, width, 3] uint8 or uint16."""
     bits = max(8, int(dataset.BitsStored))
     high = stored.max(axis=2)
     low = stored.min(axis=2)

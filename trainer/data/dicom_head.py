@@ -44,7 +44,7 @@ def is_directory(head: bytes) -> bool:
 
 
 def _count_elements(head: bytes, order: str) -> int:
-    """Counts the plausible data elements at the start, up to the number that is needed."""
+    """Counts the plausible data elements at the start, at most `_MIN_ELEMENTS`."""
     position = 0
     previous = (0, 0)
     for count in range(_MIN_ELEMENTS):

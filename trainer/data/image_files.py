@@ -78,10 +78,10 @@ def list_images(folder: Path) -> Listing:
     """
     listing = list_files(folder)
     if not listing.images:
-        found = " ".join(listing.remarks())
+        remarks = " ".join(listing.remarks())
         raise UserError(
             f"{folder} holds no {radiograph.FORMATS} file; "
-            + (f"{found}." if found else "give a folder of images.")
+            + (f"{remarks}." if remarks else "give a folder of images.")
         )
     return listing
 

@@ -133,9 +133,9 @@ def read_files(folder: Path, filenames: Sequence[str], named: Named) -> Radiogra
 
 def _read_levels(folder: Path, filenames: Sequence[str], named: Named) -> Levels:
     levels = folder_levels.read(filenames, named.classes)
-    known = {normalize(name) for name in named.classes}
+    expected = {normalize(name) for name in named.classes}
     names = {normalize(name) for name in levels.classes if name}
-    if normalize(folder.name) in known and not names & known:
+    if normalize(folder.name) in expected and not names & expected:
         # The folder itself is that of a class.
         inside = [f"{file_names.to_text(folder.name)}/{name}" for name in filenames]
         return folder_levels.read(inside, named.classes)

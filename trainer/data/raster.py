@@ -153,7 +153,7 @@ def _is_inverted(image: Image.Image) -> bool:
 
 
 def _remove_texts(data: bytes) -> bytes:
-    """Leaves the texts and the colour profile of a PNG out, which Pillow reads up to a limit."""
+    """Removes texts and colour profile of a PNG: Pillow limits their size."""
     view = memoryview(data)
     start = 8  # After the signature.
     kept = [view[:start]]

@@ -225,7 +225,7 @@ def _filename_template(builder: tfds.core.DatasetBuilder, split: str) -> Any:
 
 
 def _encode(entry: Entry, side: int, view: str) -> dict[str, Any] | str:
-    """Makes the example of a file, or one line on why it cannot be read."""
+    """Makes the example of a file, or one line with the error."""
     try:
         image = radiograph.read(entry.path, name=entry.filename)
     except radiograph.RadiographError as error:

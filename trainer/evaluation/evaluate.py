@@ -250,7 +250,7 @@ def _score_lines(run: Run, scored: Predictions) -> list[str]:
 
 
 def _load_other(path: str, model: SavedModel) -> SavedModel:
-    """Loads the run to compare with, which must see the same squares and tell the same classes."""
+    """Loads the run to compare with and checks its classes and squares."""
     other = saved_model.load(Path(path))
     names = other.facts["class_names"]
     if names != model.facts["class_names"]:

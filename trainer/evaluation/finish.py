@@ -105,7 +105,7 @@ def finish(run: Run, scored: Scored, network: keras.Model, facts: dict[str, Any]
 
 
 def reopen(workdir: Workdir) -> Result:
-    """Returns the result of a finished run, and writes the report if a file of it is missing."""
+    """Returns the result of a finished run; writes a missing report."""
     metrics = workdir.metrics()
     complete = all((workdir.path / name).exists() for name in report.FILES)
     if "test" in metrics and not complete:

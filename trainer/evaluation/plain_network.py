@@ -196,7 +196,7 @@ def _plain_layer(layer: keras.Operation) -> keras.Operation:
 
 
 def _own_layer(layer: keras.Operation) -> keras.Operation:
-    """Returns the layer of this project for one that no export or warm start takes as it is."""
+    """Returns the layer of this project that exports and warm starts need."""
     if isinstance(layer, layers.DepthwiseConv2D) and layer.activation is keras.activations.relu:
         return BiasReLU(name=layer.name)
     if isinstance(layer, layers.Activation) and layer.activation is keras.activations.gelu:

@@ -121,7 +121,7 @@ class SavedModel:
 
 
 def load(path: Path) -> SavedModel:
-    """Loads the model of a workdir, or of the one a file lies in, without running code from it.
+    """Loads the model of a workdir without running code from it.
 
     Raises:
       UserError: the folder holds no finished model, or one of another version.

@@ -154,8 +154,8 @@ class MapFolder:
 def _name_findings(findings: list[str]) -> dict[str, str]:
     """Maps each finding to its part of a file name; no two to the same one, in any letter case."""
     parts = [_safe(finding) for finding in findings]
-    if len({part.casefold() for part in parts}) < len(parts):  # As <3cm and >3cm.
-        parts = [f"{index}-{part}" for index, part in enumerate(parts)]
+    if len({text.casefold() for text in parts}) < len(parts):  # As <3cm and >3cm.
+        parts = [f"{index}-{text}" for index, text in enumerate(parts)]
     return dict(zip(findings, parts, strict=True))
 
 
